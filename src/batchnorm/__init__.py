@@ -1,0 +1,1 @@
+"""Batch normalization, whole, for Keras 3 on TensorFlow, JAX and PyTorch."""
