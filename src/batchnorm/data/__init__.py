@@ -1,0 +1,50 @@
+"""Labelled images to learn from: one call, one kind of answer.
+
+Nothing here needs Keras or a backend of it, until something must be downloaded.
+"""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+from batchnorm.data import cifar10, fashion_mnist, sample
+from batchnorm.data.dataset import DataError, Dataset, Split
+
+__all__ = ["NAMES", "DataError", "Dataset", "Split", "load"]
+
+_LOADERS: dict[str, Callable[[str | Path | None], Dataset]] = {
+    # The sample lies in the package, whatever folder holds the other data sets.
+    "fashion-mnist-sample": lambda data_dir: sample.load(),
+    "fashion-mnist": fashion_mnist.load,
+    "cifar10": cifar10.load,
+}
+NAMES: tuple[str, ...] = tuple(_LOADERS)
+
+
+def load(name: str, data_dir: str | Path | None = None) -> Dataset:
+    """Load a data set by name, from the disk if it is there, else by a download.
+
+    Args:
+        name: One of `NAMES`. `"fashion-mnist-sample"` comes with the package and needs neither
+            folder nor network.
+        data_dir: The folder that holds the official files. If given, no other place is tried.
+
+    Returns:
+        Images `uint8` `(N, H, W, C)` and labels `int64` `(N,)`, to train on and to test with.
+
+    Raises:
+        ValueError: There is no data set of this name.
+        DataError: A file is missing or is not what it should be, or cannot be downloaded.
+
+    Example:
+        >>> from batchnorm.data import load
+        >>> load("fashion-mnist-sample").train.images.shape
+        (6000, 28, 28, 1)
+    """
+    if name not in _LOADERS:
+        nearest = get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"no data set is named {name!r}; the nearest name is {nearest!r}. "
+            f"Allowed are {', '.join(map(repr, NAMES))}."
+        )
+    return _LOADERS[name](data_dir)

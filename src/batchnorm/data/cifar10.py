@@ -1,0 +1,106 @@
+"""CIFAR-10 (Krizhevsky 2009): 60,000 coloured pictures of ten kinds of things, 32 by 32."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batchnorm.data import unpickle
+from batchnorm.data.dataset import DataError, Dataset, Split, make_split
+from batchnorm.data.places import Layout, download, keras_datasets
+
+FOLDER = "cifar-10-batches-py"
+TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
+TEST = "test_batch"
+META = "batches.meta"
+# Keras 2 kept FOLDER itself in its cache, Keras 3 unpacks the archive into this one.
+CACHE = f"{FOLDER}-target"
+LAYOUT = Layout(files=(*TRAIN, TEST, META), subfolders=(FOLDER, f"{CACHE}/{FOLDER}"))
+# The address and the checksum of keras.datasets.cifar10.
+ORIGIN = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+CLASSES = 10
+CHANNELS, SIDE = 3, 32
+ROW = CHANNELS * SIDE * SIDE
+
+MEND_FILE = f"Replace the folder {FOLDER} by the official one, unpacked from {ORIGIN}."
+MEND_FOLDER = (
+    f"Unpack {ORIGIN} there, name the folder that holds {FOLDER}, or name none: "
+    "then Keras's cache and a download are tried in turn."
+)
+
+
+def load(data_dir: str | Path | None = None) -> Dataset:
+    """Load CIFAR-10 from its official folder `cifar-10-batches-py`.
+
+    Without `data_dir`, the folder is looked for in Keras's cache and downloaded by Keras if it is
+    not there. Its pickles are read without running anything that they may contain.
+
+    Args:
+        data_dir: The folder itself or the one that holds it. No other place is tried then.
+
+    Returns:
+        50,000 images to train on and 10,000 to test with, `(N, 32, 32, 3)`.
+
+    Raises:
+        DataError: A file is missing or is not what it should be, or cannot be downloaded.
+    """
+    if data_dir is not None:
+        folder = LAYOUT.require(data_dir, MEND_FOLDER)
+    else:
+        folder = LAYOUT.find(keras_datasets()) or _fetch()
+    classes = _classes(folder / META)
+    batches = [_batch(folder / name) for name in TRAIN]
+    train = Split(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
+    return Dataset("cifar10", train, _batch(folder / TEST), classes)
+
+
+def _fetch() -> Path:
+    mend = (
+        f"Unpack {ORIGIN} by hand, so that there is a folder {keras_datasets() / FOLDER}, "
+        "or pass the folder as data_dir."
+    )
+    path = download(CACHE, ORIGIN, mend, extract=True, file_hash=SHA256)
+    return LAYOUT.require(path, mend)
+
+
+def _batch(path: Path) -> Split:
+    batch = unpickle.read(path, MEND_FILE)
+    rows, labels = _entry(path, batch, "data"), _entry(path, batch, "labels")
+    if not isinstance(rows, np.ndarray):
+        raise DataError(path, f"data of {type(rows).__name__}", "an array", MEND_FILE)
+    if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != ROW or not len(rows):
+        found = f"data of {rows.dtype} {rows.shape}"
+        raise DataError(path, found, f"uint8 (N, {ROW}) with N at least 1", MEND_FILE)
+    planes = rows.reshape(-1, CHANNELS, SIDE, SIDE)
+    images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+    return make_split(path, images, _labels(path, labels), CLASSES, MEND_FILE)
+
+
+def _labels(path: Path, labels: object) -> npt.NDArray[np.integer[Any]]:
+    if isinstance(labels, np.ndarray) and labels.ndim == 1:
+        return labels
+    if isinstance(labels, list) and all(type(label) is int for label in labels):
+        # A number too large for 64 bits is no label either, and is left to the error below.
+        with suppress(OverflowError):
+            return np.array(labels, np.int64)
+    raise DataError(path, "labels of another kind", "a list of 64-bit integers", MEND_FILE)
+
+
+def _classes(path: Path) -> tuple[str, ...]:
+    names = _entry(path, unpickle.read(path, MEND_FILE), "label_names")
+    expected = f"{CLASSES} names in a list"
+    if not isinstance(names, list) or len(names) != CLASSES:
+        raise DataError(path, f"label_names {names!r}", expected, MEND_FILE)
+    try:
+        return tuple(name if isinstance(name, str) else name.decode("ascii") for name in names)
+    except (AttributeError, UnicodeDecodeError) as error:
+        raise DataError(path, f"label_names {names!r}", expected, MEND_FILE) from error
+
+
+def _entry(path: Path, batch: dict[str, Any], key: str) -> object:
+    if key not in batch:
+        raise DataError(path, f"the keys {sorted(batch)}", f"the key {key!r} among them", MEND_FILE)
+    return batch[key]

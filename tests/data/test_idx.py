@@ -1,0 +1,98 @@
+import gzip
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batchnorm.data import DataError, idx
+from tests.data.made import idx as pack
+
+ARRAY = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+WHOLE = pack(ARRAY)
+
+
+def zipped(content: bytes) -> bytes:
+    stream = io.BytesIO()
+    # A name and a date in the header, so that there is something to damage.
+    with gzip.GzipFile("name", "wb", fileobj=stream, mtime=1) as file:
+        file.write(content)
+    return stream.getvalue()
+
+
+def refusal(path: Path, content: bytes, rank: int = 3) -> str:
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        idx.read(path, rank, "Mend it.")
+    message = str(caught.value)
+    assert message.startswith(f"{path}: found ")
+    assert message.endswith("Mend it.")
+    return message
+
+
+@pytest.mark.parametrize("name", ["file.gz", "file"])
+def test_reads_what_was_written(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(zipped(WHOLE) if name.endswith(".gz") else WHOLE)
+    found = idx.read(path, 3, "")
+    np.testing.assert_array_equal(found, ARRAY)
+    assert found.dtype == np.uint8 and found.flags.writeable
+
+
+def test_any_truncation_is_refused(tmp_path: Path) -> None:
+    for end in range(len(WHOLE)):
+        message = refusal(tmp_path / "file", WHOLE[:end])
+        assert "cut short" in message
+        assert "a header of 16 bytes" in message or "24 for the shape (2, 3, 4)" in message
+    compressed = zipped(WHOLE)
+    for end in range(len(compressed)):
+        refusal(tmp_path / "file.gz", compressed[:end])
+
+
+def test_any_change_of_the_header_is_refused(tmp_path: Path) -> None:
+    for place in range(16):
+        for value in set(range(256)) - {WHOLE[place]}:
+            refusal(tmp_path / "file", WHOLE[:place] + bytes([value]) + WHOLE[place + 1 :])
+
+
+def test_any_change_of_a_gzip_file_is_harmless_or_refused(tmp_path: Path) -> None:
+    compressed, path = zipped(WHOLE), tmp_path / "file.gz"
+    for place in range(len(compressed)):
+        for flip in (1 << bit for bit in range(8)):
+            damaged = bytes([compressed[place] ^ flip])
+            path.write_bytes(compressed[:place] + damaged + compressed[place + 1 :])
+            try:
+                found = idx.read(path, 3, "Mend it.")
+            except DataError:
+                continue
+            np.testing.assert_array_equal(found, ARRAY)
+
+
+def test_trailing_bytes(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "file", WHOLE + b"\n")
+    assert "trailing bytes: 25 bytes after the header" in message
+    assert "expected 24 for the shape (2, 3, 4)" in message
+    refusal(tmp_path / "file.gz", zipped(WHOLE) + b"more")
+    assert "trailing bytes" in refusal(tmp_path / "file.gz", zipped(WHOLE) + zipped(b"more"))
+
+
+def test_wrong_magic_number(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "file", WHOLE, rank=1)
+    assert "the magic number 0x00000803" in message
+    assert "expected 0x00000801 (unsigned bytes in 1 dimensions)" in message
+
+
+def test_nothing_in_it(tmp_path: Path) -> None:
+    empty = np.empty((0, 28, 28), np.uint8)
+    message = refusal(tmp_path / "file", pack(empty))
+    assert "the empty shape (0, 28, 28)" in message and "at least one item" in message
+
+
+def test_not_a_gzip_file(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "file.gz", WHOLE)
+    assert "cannot be read (BadGzipFile" in message and "expected a whole gzip file" in message
+
+
+def test_not_a_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read .*expected a readable file"):
+        idx.read(tmp_path, 3, "Mend it.")

@@ -1,0 +1,176 @@
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from batchnorm.data import DataError, unpickle
+from tests.data.made import python2
+
+ROWS = np.arange(6, dtype=np.uint8).reshape(2, 3)
+
+
+class Call:
+    """What pickles as a call of any function."""
+
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.call
+
+
+def read(path: Path, content: bytes) -> dict[str, Any]:
+    path.write_bytes(content)
+    return unpickle.read(path, "Mend it.")
+
+
+def refusal(path: Path, content: bytes) -> str:
+    with pytest.raises(DataError) as caught:
+        read(path, content)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: found a pickle that is refused (")
+    assert message.endswith("of strings, numbers and arrays of integers. Mend it.")
+    return message
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["u1", "<i8", ">i4"])
+def test_reads_what_numpy_writes(tmp_path: Path, protocol: int, order: Any, dtype: str) -> None:
+    array = np.asarray(ROWS.astype(dtype), order=order)
+    batch = {b"data": array, "labels": [1, 2], b"names": [b"", b"a"]}
+    found = read(tmp_path / "file", pickle.dumps(batch, protocol))
+    np.testing.assert_array_equal(found.pop("data"), ROWS)
+    assert found == {"labels": [1, 2], "names": [b"", b"a"]}
+
+
+@pytest.mark.parametrize("old", ["core", "_core"])
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_reads_both_names_of_numpys_core(tmp_path: Path, protocol: int, old: str) -> None:
+    content = pickle.dumps({"data": ROWS}, protocol)
+    module = b"numpy._core.multiarray" if protocol == 2 else b"numpy._core.numeric"
+    new = module.replace(b"_core", old.encode())
+    assert module in content
+    # In protocol 5 the module's name is a counted string within a frame of counted length.
+    frame = content[3:11]
+    content = content.replace(b"\x8c" + bytes([len(module)]), b"\x8c" + bytes([len(new)]))
+    shorter = int.from_bytes(frame, "little") - len(module) + len(new)
+    if protocol == 5:
+        content = content.replace(frame, shorter.to_bytes(8, "little"))
+    np.testing.assert_array_equal(
+        read(tmp_path / "file", content.replace(module, new))["data"], ROWS
+    )
+
+
+def test_the_made_python_2_pickle_is_a_true_one() -> None:
+    # NumPy moved its core and warns about the name that old files hold.
+    content = python2(ROWS, [4, 2]).replace(b"numpy.core.", b"numpy._core.")
+    found = pickle.loads(content, encoding="bytes")
+    np.testing.assert_array_equal(found[b"data"], ROWS)
+    assert found[b"labels"] == [4, 2]
+
+
+def test_reads_python_2(tmp_path: Path) -> None:
+    found = read(tmp_path / "file", python2(ROWS, [4, 2]))
+    np.testing.assert_array_equal(found["data"], ROWS)
+    assert found["data"].flags.writeable
+    assert found["labels"] == [4, 2]
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_payload_is_refused_and_does_not_run(tmp_path: Path, protocol: int) -> None:
+    ran = tmp_path / "ran"
+    content = pickle.dumps({"data": Call(os.mkdir, str(ran))}, protocol)
+    assert f"it asks for {os.name}.mkdir" in refusal(tmp_path / "file", content)
+    assert not ran.exists()
+    pickle.loads(content)
+    assert ran.exists(), "the payload would not have run in any case"
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "arguments"),
+    [
+        ("builtins.eval", eval, ("1",)),
+        ("builtins.getattr", getattr, ("a", "b")),
+        ("builtins.bytearray", bytearray, (1,)),
+        ("numpy.load", np.load, ("file",)),
+        ("numpy.ndarray.tofile", np.ndarray.tofile, ("a", "file")),
+    ],
+)
+def test_other_names_are_refused(
+    tmp_path: Path, name: str, function: Callable[..., object], arguments: tuple[object, ...]
+) -> None:
+    content = pickle.dumps({"data": Call(function, *arguments)})
+    if name == "numpy.ndarray.tofile":
+        # Pickle writes a method as getattr, unless the name is put in by hand.
+        content = b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93."
+    assert f"it asks for {name})" in refusal(tmp_path / "file", content)
+
+
+@pytest.mark.parametrize(
+    ("array", "fault"),
+    [
+        (np.array([{}, None]), "it asks for the dtype 'O8'"),
+        (np.zeros(2, [("a", "O"), ("b", "u1")]), "it asks for the dtype 'V9'"),
+        (np.zeros(2, "f4"), "it asks for the dtype 'f4'"),
+        (np.array([b"ab"]), "it asks for the dtype 'S2'"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_other_dtypes_are_refused(tmp_path: Path, array: Any, fault: str, protocol: int) -> None:
+    assert fault in refusal(tmp_path / "file", pickle.dumps({"data": array}, protocol))
+
+
+@pytest.mark.parametrize(
+    ("program", "fault"),
+    [
+        # The dtype u1, given fields by its state: to NumPy, bytes that are pointers.
+        (b"cnumpy\ndtype\nU\x02u1\x85R(K\x03U\x01|NU\x01a}K\x08K\x08K\x00tb.", "dtype with parts"),
+        # In a dtype's place a borrowed function, given an attribute `dtype`.
+        (
+            b"cnumpy.core.numeric\n_frombuffer\n(U\x01acnumpy\nndarray\n"
+            b"}X\x05\x00\x00\x00dtypeU\x01OsbK\x01\x85X\x01\x00\x00\x00CtR.",
+            "no dtype",
+        ),
+        (b"c_codecs\nencode\nX\x01\x00\x00\x00aU\x05rot13\x86R.", "the encoding b'rot13'"),
+        (b"c__builtin__\nbytes\nJ\xff\xff\xff\x7f\x85R.", "TypeError"),
+        (b"cnumpy\ndtype\n)\x81.", "UnpicklingError"),
+        (b"U\x01aQ.", "persistent"),
+        (b"\x82\x01.", "extension"),
+        (b"].", "it holds a list"),
+        (b"", "EOFError"),
+        (b"cnumpy\ndtype", "UnpicklingError"),
+    ],
+)
+def test_forged_programs_are_refused(tmp_path: Path, program: bytes, fault: str) -> None:
+    assert fault in refusal(tmp_path / "file", b"\x80\x02" + program)
+
+
+def test_a_pickle_leaves_no_trace(tmp_path: Path) -> None:
+    # It borrows `_codecs.encode` and sets an attribute of it.
+    program = b"c_codecs\nencode\n}X\x05\x00\x00\x00traceK\x01sb0}."
+    assert read(tmp_path / "file", b"\x80\x02" + program) == {}
+    assert not any(vars(make) for make in unpickle._KNOWN.values() if not isinstance(make, type))
+
+
+@pytest.mark.parametrize("write", [pickle.dumps, lambda batch: python2(ROWS, [1, 2])])
+def test_any_truncation_is_refused(tmp_path: Path, write: Callable[[Any], bytes]) -> None:
+    content = write({"data": ROWS, "labels": [1, 2]})
+    for end in range(len(content)):
+        refusal(tmp_path / "file", content[:end])
+
+
+def test_wrong_amount_of_data(tmp_path: Path) -> None:
+    content = pickle.dumps({"data": ROWS}, 4)
+    shape = b"K\x02K\x03\x86"
+    assert shape in content
+    assert "reshape" in refusal(tmp_path / "file", content.replace(shape, b"K\x02K\x09\x86"))
+
+
+def test_not_a_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="IsADirectoryError|PermissionError"):
+        unpickle.read(tmp_path, "Mend it.")
