@@ -1,0 +1,1 @@
+"""Reference models, one paper a file."""

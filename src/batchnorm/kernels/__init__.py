@@ -1,0 +1,13 @@
+"""Kernels: who does the arithmetic of a plan. The reference kernel can do all of it."""
+
+from batchnorm.kernels import reference
+from batchnorm.kernels.plan import Kernel, Plan, plan
+
+__all__ = ["Kernel", "Plan", "choose", "plan"]
+
+KERNELS: tuple[Kernel, ...] = (reference,)
+
+
+def choose(plan: Plan) -> Kernel:
+    """The first kernel that supports the plan."""
+    return next(kernel for kernel in KERNELS if kernel.supports(plan))
