@@ -60,6 +60,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         Ioffe 2017, arXiv:1702.03275, Algorithm 1.
     """
 
+    dtype_policy: keras.DTypePolicy
+
     def __init__(
         self,
         axis: int | Sequence[int] = -1,

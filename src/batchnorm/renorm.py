@@ -77,7 +77,7 @@ class Renorm:
         """The affine step (r, d); the identity where there was no weight to measure."""
         stddev = ops.sqrt(moments.variance + epsilon)
         # At least what a variance of zero gives: a running deviation of zero would divide by it.
-        renorm_stddev = ops.maximum(state["renorm_stddev"], epsilon**0.5)
+        renorm_stddev = ops.clip(state["renorm_stddev"], epsilon**0.5, float("inf"))
         r = ops.clip(stddev / renorm_stddev, self.rmin, self.rmax)
         d = ops.clip((moments.mean - state["renorm_mean"]) / renorm_stddev, -self.dmax, self.dmax)
         measured = moments.count > 0

@@ -1,6 +1,7 @@
 """What a batch is measured by: moments, plain or weighted, and how parts of a batch merge."""
 
-import math
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -106,12 +107,17 @@ def centre(
 
     # Any constant serves as m0, so no gradient flows through it: the one through c is exact.
     provisional = ops.stop_gradient(average(x, prior[0]))
+    # XLA computes m0 anew at each use, and may contract a product at its end with the subtraction
+    # there, which makes the two differ by a bit. A selection it cannot contract.
+    provisional = ops.where(ops.isnan(provisional), 0.0, provisional)
     deviation = x - ops.expand_dims(provisional, axes)
     residual = average(deviation, 0.0)
     # d * d, not square(d): JAX saves 2 * d for the derivative of a square, a second array like x.
     spread = average(deviation * deviation, prior[1]) - residual * residual
-    moment = Moments(count, provisional + residual, ops.maximum(spread, 0.0))
-    return Centred(deviation, residual, moment)
+    count = count if isinstance(count, int) else ops.cast(count, x.dtype)
+    count = ops.ones((), x.dtype) * count  # a tensor whatever came, torch.compile's sizes too
+    mean, variance = provisional + residual, ops.relu(spread)
+    return Centred(deviation, residual, Moments(count, mean, variance))
 
 
 def align(weights: Tensor, shape: Sequence[int | None], axis: int, dtype: str) -> Tensor:
@@ -142,11 +148,11 @@ def align(weights: Tensor, shape: Sequence[int | None], axis: int, dtype: str) -
         ):
             added = [*range(len(weights.shape), rank - 1)]
             return ops.cast(ops.expand_dims(ops.expand_dims(weights, added), lacked), dtype)
-    measured = (*shape[:axis], *shape[axis + 1 :])
+    measured = [*shape[:axis], *shape[axis + 1 :]]
     raise ValueError(
         f"Weights or a mask of shape {tuple(weights.shape)} do not fit an input of shape "
-        f"{tuple(shape)} with its channels at axis {axis}: without them the input is {measured}. "
-        f"That shape fits, {measured[:1]} does, and a 1 does in any place."
+        f"{tuple(shape)} with its channels at axis {axis}: without them the input is "
+        f"{tuple(measured)}. That shape fits, {tuple(measured[:1])} does, and a 1 in any place."
     )
 
 
@@ -193,7 +199,7 @@ def _dot(counts: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
 def _count(x: Tensor, axes: tuple[int, ...], weights: Tensor | None) -> Tensor:
     sizes = ops.shape(x)
     if weights is None:
-        return math.prod(sizes[axis] for axis in axes)
+        return functools.reduce(operator.mul, (sizes[axis] for axis in axes), 1)
     kept = ops.shape(weights)
     full = [size if axis in axes else kept[axis] for axis, size in enumerate(sizes)]
     return add(ops.broadcast_to(weights, full), axes)

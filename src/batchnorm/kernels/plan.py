@@ -1,10 +1,8 @@
 """What a kernel is told of a normalization, and what it must do."""
 
-import functools
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import keras
 from keras import ops
 
 from batchnorm.affine import Affine
@@ -35,8 +33,7 @@ class Plan:
     @property
     def moments_dtype(self) -> str:
         """Of the moments and of all arithmetic: float64 for float64 input, else float32."""
-        dtype: str = keras.backend.result_type(self.dtype, "float32")
-        return dtype
+        return "float64" if self.dtype == "float64" else "float32"
 
     def spread(self, value: Tensor) -> Tensor:
         """Makes `(C,)` or `(N, C)` broadcast against the input; numbers do already."""
@@ -44,7 +41,6 @@ class Plan:
         return ops.expand_dims(value, self.axes[rank - 1 :]) if rank else value
 
 
-@functools.lru_cache(maxsize=256)
 def plan(rank: int, axis: int, dtype: str) -> Plan:
     """The plan of an input, checked.
 
@@ -54,7 +50,7 @@ def plan(rank: int, axis: int, dtype: str) -> Plan:
         dtype: of the input.
 
     Returns:
-        `Plan`, the same object for the same arguments.
+        `Plan`, with the axis counted from 0.
 
     Raises:
         ValueError: `axis` is out of range, or `dtype` is complex.

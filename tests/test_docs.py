@@ -1,0 +1,371 @@
+"""What the docstrings say is run: their examples, and their formulas."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import batchnorm
+from batchnorm import affine, functional, layer, moving, reference, renorm, statistics
+from batchnorm.affine import Affine
+from batchnorm.renorm import Renorm
+from batchnorm.statistics import Moments
+from tests import oracle
+from tests.compare import assert_close
+
+Array = npt.NDArray[Any]
+
+EXACT = 1e-12
+SINGLE = 1e-5  # for what is computed in float32 from numbers of a few units
+
+SOURCE = Path(batchnorm.__file__).parent
+BACKENDS = {"tensorflow", "jax", "torch"}
+
+
+def modules() -> dict[str, str]:
+    """The text of every module that can be imported under this backend."""
+    paths = {path.relative_to(SOURCE.parent): path for path in sorted(SOURCE.rglob("*.py"))}
+    names = {".".join(short.with_suffix("").parts): path for short, path in paths.items()}
+    others = BACKENDS - {keras.backend.backend()}
+    return {
+        name.removesuffix(".__init__"): path.read_text("utf-8")
+        for name, path in names.items()
+        if name.split(".")[-1] not in others
+    }
+
+
+@pytest.mark.parametrize("module", [name for name, text in modules().items() if ">>> " in text])
+def test_examples(module: str) -> None:
+    report: list[str] = []
+    runner, found = doctest.DocTestRunner(), 0
+    for example in doctest.DocTestFinder().find(importlib.import_module(module)):
+        found += len(example.examples)
+        runner.run(example, out=report.append)
+    assert found
+    assert runner.summarize(verbose=False).failed == 0, "".join(report)
+
+
+class Equation(NamedTuple):
+    """One formula: a name or an expression, `=` or `+=`, and an expression."""
+
+    left: str
+    sign: str
+    right: str
+
+    def needs(self) -> set[str]:
+        defines = self.sign == "=" and self.left.isidentifier()
+        return names(self.right) if defines else names(self.left) | names(self.right)
+
+
+GREEK = {
+    "E[x]": "μ",
+    "Var[x]": "σ²",
+    "σ²": "variance",
+    "μ": "mean",
+    "γ (": "gamma * (",
+    "√": "sqrt",
+    "ε": "epsilon",
+    "β": "beta",
+    ")²": ")**2",
+}
+
+
+def equations(docstring: str) -> list[Equation]:
+    """The formulas that stand before the arguments, a line or the parts of a line."""
+    head = re.split(r"\n\s*(?:Args|Attributes|Returns|Raises|Example):\n", docstring)[0]
+    found = []
+    for line in head.splitlines():
+        for greek, name in GREEK.items():
+            line = line.replace(greek, name)
+        line = re.sub(r"Σ (.+?) / m\b", r"sum(\1) / m", line.strip())
+        # Half a sentence may define a name: "with a = b, and so on".
+        line = re.sub(r"^with (\w+ = .+?), .*", r"\1", line)
+        for part in re.split(r"[;,]\s{2,}", line):
+            if match := re.fullmatch(r"(.+?) (\+?=) (.+)", part):
+                equation = Equation(*match.groups())
+                if parses(equation.left) and parses(equation.right):
+                    found.append(equation)
+    return found
+
+
+def parses(expression: str) -> bool:
+    try:
+        ast.parse(expression, mode="eval")
+    except SyntaxError:
+        return False
+    return True
+
+
+def names(expression: str) -> set[str]:
+    tree = ast.parse(expression, mode="eval")
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and n not in calls}
+
+
+FUNCTIONS = {
+    "sum": lambda values: np.sum(values, axis=0),
+    "mean": lambda values: np.mean(values, axis=0),
+    "sqrt": np.sqrt,
+    "clip": np.clip,
+}
+
+
+class Calls(ast.NodeTransformer):
+    """Keeps the function `mean` apart from the number `mean`."""
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        node.func = ast.Name(f"call_{ast.unparse(node.func)}", ast.Load())
+        return node
+
+
+def value(expression: str, known: Mapping[str, Any]) -> Any:
+    tree = ast.fix_missing_locations(Calls().visit(ast.parse(expression, mode="eval")))
+    functions = {f"call_{name}": function for name, function in FUNCTIONS.items()}
+    return eval(compile(tree, expression, "eval"), functions, dict(known))
+
+
+def solve(docstring: str | None, **known: Any) -> dict[str, Any]:
+    """All that the formulas define, in whatever order they stand; known values may be redefined.
+
+    A formula with an expression on its left is a claim, and must hold.
+    """
+    left = equations(docstring or "")
+    assert left, "there is no formula"
+    known = {name: np.asarray(given, np.float64) for name, given in known.items()}
+    while left:
+        ready = [equation for equation in left if equation.needs() <= known.keys()]
+        assert ready, f"{left} need more than {sorted(known)}"
+        for equation in ready:
+            right = value(equation.right, known)
+            if equation.sign == "+=":
+                known[equation.left] = known[equation.left] + right
+            elif equation.left.isidentifier():
+                known[equation.left] = right
+            else:
+                assert_close(value(equation.left, known), right, EXACT)
+        left = [equation for equation in left if equation not in ready]
+    return known
+
+
+X = (np.random.default_rng(0).normal(3.0, 2.0, (8, 3)) * [1, 2, 3]).astype("float32")
+GAMMA = np.array([0.5, 1.5, -2.0], "float32")
+BETA = np.array([1.0, -1.0, 0.25], "float32")
+MEAN = np.array([2.0, 7.0, 8.0], "float32")
+VARIANCE = np.array([5.0, 10.0, 40.0], "float32")
+EPSILON = 0.5  # large enough for its place in the formula to matter
+
+
+def test_moments() -> None:
+    w = np.array([1, 2, 0, 1, 1, 0.5, 3, 1], "float32")[:, None]
+    formula = solve(statistics.moments.__doc__, x=X, w=w)
+    expected = oracle.batch_norm(X, weights=w[:, 0])
+    assert_close(formula["mean"], expected.mean, EXACT)
+    assert_close(formula["variance"], expected.variance, EXACT)
+    measured = statistics.moments(tensor(X), [0], tensor(w))
+    assert_close(array(measured.mean), formula["mean"], SINGLE)
+    assert_close(array(measured.variance), formula["variance"], SINGLE)
+
+
+def test_centre() -> None:
+    formula = solve(statistics.centre.__doc__, x=X)
+    expected = oracle.batch_norm(X)
+    assert_close(formula["mean"], expected.mean, EXACT)
+    assert_close(formula["variance"], expected.variance, EXACT)
+    deviation, residual, measured = statistics.centre(tensor(X), [0])
+    assert_close(array(deviation - residual), formula["d"] - formula["c"], SINGLE)
+    assert_close(array(measured.mean), formula["mean"], SINGLE)
+    assert_close(array(measured.variance), formula["variance"], SINGLE)
+
+
+def test_merge() -> None:
+    parts = [X[:1], X[1:4], X[4:]]
+    measured = [
+        Moments(float(len(part)), part.mean(0, np.float64), part.var(0, np.float64))
+        for part in parts
+    ]
+    count, mean, variance = (np.stack(each) for each in zip(*measured, strict=True))
+    known = {"n_i": count[:, None], "mean_i": mean, "variance_i": variance}
+    formula = solve(statistics.merge.__doc__, **known)
+    expected = oracle.batch_norm(X)
+    assert_close(formula["count"], [8.0], EXACT)
+    assert_close(formula["mean"], expected.mean, EXACT)
+    assert_close(formula["variance"], expected.variance, EXACT)
+    singles = [Moments(n, m.astype("float32"), v.astype("float32")) for n, m, v in measured]
+    merged = statistics.merge(*singles)
+    assert_close(array(merged.mean), formula["mean"], SINGLE)
+    assert_close(array(merged.variance), formula["variance"], SINGLE)
+
+
+NORMALIZING = {
+    "layer": layer.BatchNormalization.__doc__,
+    "function": functional.batch_norm.__doc__,
+    "from scratch": reference.__doc__,
+    "train from scratch": reference.batch_norm_train.__doc__,
+    "infer from scratch": reference.batch_norm_infer.__doc__,
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("docstring", NORMALIZING.values(), ids=NORMALIZING)
+def test_normalizing(docstring: str, training: bool) -> None:
+    expected = oracle.batch_norm(X, GAMMA, BETA, MEAN, VARIANCE, epsilon=EPSILON, training=training)
+    if docstring == reference.__doc__ and not training:
+        pytest.skip("this one defines the moments of the batch, too")
+    known = {"x": X, "gamma": GAMMA, "beta": BETA, "epsilon": EPSILON, "m": len(X)}
+    formula = solve(docstring, mean=expected.mean, variance=expected.variance, **known)
+    assert_close(formula["y"], expected.y, EXACT)
+    assert_close(formula["mean"], expected.mean, EXACT)
+    assert_close(formula["variance"], expected.variance, EXACT)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_normalizing_is_done_so(training: bool) -> None:
+    mean, variance = (X.mean(0), X.var(0)) if training else (MEAN, VARIANCE)
+    known = {"x": X, "gamma": GAMMA, "beta": BETA, "epsilon": EPSILON}
+    state = {"moving_mean": MEAN, "moving_variance": VARIANCE}
+    for docstring, y in (
+        (
+            functional.batch_norm.__doc__,
+            batchnorm.batch_norm(X, state, GAMMA, BETA, training=training, epsilon=EPSILON)[0],
+        ),
+        (layer.BatchNormalization.__doc__, trained_layer()(X, training=training)),
+    ):
+        formula = solve(docstring, mean=mean, variance=variance, **known)
+        assert_close(array(y), formula["y"], SINGLE)
+
+
+def test_then() -> None:
+    a, b, c, e = GAMMA, BETA, VARIANCE, MEAN
+    solve(affine.then.__doc__, x=X, a=a, b=b, c=c, e=e)
+    scale, shift = affine.then(Affine(a, b), Affine(c, e))
+    (claim,) = equations(affine.then.__doc__ or "")
+    known = {"x": X, "a": a, "b": b, "c": c, "e": e, "scale": scale, "shift": shift}
+    step = quoted(Affine.__doc__)
+    assert_close(value(step, known), value(claim.left, known), SINGLE)
+
+
+def test_exponential() -> None:
+    momentum = 0.75
+    formula = solve(moving.Exponential.__doc__, momentum=momentum, batch=X.mean(0), moving=MEAN)
+    expected = oracle.batch_norm(X, None, None, MEAN, momentum=momentum).moving_mean
+    assert_close(formula["moving"], expected, SINGLE)
+    rate = moving.Exponential(momentum).rate()
+    updated = moving.update(tensor(MEAN), tensor(X.mean(0)), rate)
+    assert_close(array(updated), formula["moving"], SINGLE)
+    known = {"moving": MEAN, "batch": X.mean(0), "rate": rate}
+    assert_close(value(quoted(moving.update.__doc__), known), formula["moving"], SINGLE)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {},
+        {"rmin": 0.9, "rmax": 1.1, "dmax": 0.05},
+        {"rmin": 1.5},
+        {"rmax": 0.5},
+        {"dmax": 0.0},
+    ],
+    ids=str,
+)
+def test_renorm(limits: dict[str, Any]) -> None:
+    state = {"moving_mean": MEAN, "moving_variance": VARIANCE, "moving_stddev": VARIANCE**0.5}
+    state |= {"renorm_mean": MEAN + 1, "renorm_stddev": VARIANCE**0.5 + 0.5}
+    running: dict[str, Any] = {name: state[name] for name in ("renorm_mean", "renorm_stddev")}
+    mean, variance = oracle.batch_norm(X)[1:3]
+    unlimited = {"rmin": 0.0, "rmax": np.inf, "dmax": np.inf}
+    known = {"x": X, "mean": mean, "variance": variance, "epsilon": EPSILON}
+    formula = solve(renorm.Renorm.__doc__, **known, **running, **(unlimited | limits))
+    expected = oracle.renorm(
+        X, None, None, MEAN, VARIANCE**0.5, **running, **limits, epsilon=EPSILON
+    )
+    for name in ("r", "d", "y"):
+        assert_close(formula[name], getattr(expected, name), EXACT)
+    option = Renorm(**limits)
+    tensors = {name: tensor(each) for name, each in state.items()}
+    measured = statistics.moments(tensor(X), [0])
+    r, d = option.correction(measured, tensors, EPSILON)
+    assert_close(array(r), formula["r"], SINGLE)
+    assert_close(array(d), formula["d"], SINGLE)
+    y, _ = batchnorm.batch_norm(X, state, training=True, epsilon=EPSILON, renorm=option)
+    assert_close(array(y), formula["y"], SINGLE)
+
+
+@pytest.mark.parametrize(
+    "docstring",
+    [
+        "y = (x - mean) / (sqrt(variance) + epsilon) * gamma + beta",
+        "y = (x - mean) / sqrt(variance + epsilon) * (gamma + beta)",
+        "y = (x - mean) / sqrt(variance) * gamma + beta",
+        "y = x / sqrt(variance + epsilon) * gamma + beta",
+        "Normalizes.",
+    ],
+)
+def test_a_wrong_formula_would_be_found(docstring: str) -> None:
+    with pytest.raises(AssertionError):
+        test_normalizing(docstring, True)
+
+
+def test_a_wrong_claim_would_be_found() -> None:
+    with pytest.raises(AssertionError):
+        solve("(x * a + b) * c = x * (a * c) + b", x=X, a=2.0, b=3.0, c=4.0)
+
+
+# Every docstring that has a formula, and so a test above.
+TESTED = {
+    "batchnorm.affine.then",
+    "batchnorm.functional.batch_norm",
+    "batchnorm.layer.BatchNormalization",
+    "batchnorm.moving.Exponential",
+    "batchnorm.reference",
+    "batchnorm.reference.batch_norm_infer",
+    "batchnorm.reference.batch_norm_train",
+    "batchnorm.renorm.Renorm",
+    "batchnorm.statistics.centre",
+    "batchnorm.statistics.merge",
+    "batchnorm.statistics.moments",
+}
+
+
+def test_no_formula_goes_untested() -> None:
+    found = {name for module in modules().items() for name in with_formulas(*module)}
+    assert found == TESTED
+
+
+def with_formulas(module: str, text: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            if equations(inspect.cleandoc(ast.get_docstring(node) or "")):
+                yield module if isinstance(node, ast.Module) else f"{module}.{node.name}"
+
+
+def trained_layer() -> Any:
+    made = batchnorm.BatchNormalization(epsilon=EPSILON)
+    made.build(X.shape)
+    made.set_weights([GAMMA, BETA, MEAN, VARIANCE])
+    return made
+
+
+def quoted(docstring: str | None) -> str:
+    """The first thing in a docstring that stands in backquotes."""
+    match = re.search(r"`([^`]+)`", docstring or "")
+    assert match
+    return match[1]
+
+
+def tensor(values: Array) -> Any:
+    return keras.ops.convert_to_tensor(values)
+
+
+def array(value: Any) -> Array:
+    values: Array = keras.ops.convert_to_numpy(value)
+    return values
