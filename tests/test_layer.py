@@ -59,8 +59,8 @@ def run(function_mode: str, x: Array, dy: Array, *rest: Array, dtype: str, **opt
 
     def forward(x: Any, gamma: Any, beta: Any) -> Any:
         state = {"moving_mean": mean, "moving_variance": variance}
-        y, state = batch_norm(x, state, gamma, beta, **options)
-        return y, state["moving_mean"], state["moving_variance"]
+        y, new = batch_norm(x, state, gamma, beta, **options)
+        return y, new["moving_mean"], new["moving_variance"]
 
     def loss(x: Any, gamma: Any, beta: Any) -> Any:
         return ops.sum(ops.cast(forward(x, gamma, beta)[0], weights) * ops.cast(dy_, weights))

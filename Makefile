@@ -1,0 +1,56 @@
+PYTHON ?= python3
+# Plain `torch` brings gigabytes of CUDA on Linux; a machine with a GPU may want `make test TORCH=torch`.
+TORCH ?= torch==2.13.0
+BACKENDS ?= tensorflow jax torch
+# Where `make demo` writes: never into the checkout.
+DEMO ?= $(or $(TMPDIR),/tmp)/batchnorm-demo-$(shell id -un)
+
+BIN := .venv/bin
+DEMO_READY := .venv/demo.ready
+TEST_READY := .venv/test.ready
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test test-slow lint bench clean
+
+demo: $(DEMO_READY)
+	$(BIN)/batchnorm train lenet --output "$(DEMO)" --overwrite
+
+test: $(TEST_READY)
+	@set -e; for backend in $(BACKENDS); do echo "== $$backend"; \
+	  KERAS_BACKEND=$$backend $(BIN)/pytest -q -n 2 -m "not slow"; done
+
+test-slow: $(TEST_READY)
+	@set -e; for backend in $(BACKENDS); do echo "== $$backend"; \
+	  KERAS_BACKEND=$$backend $(BIN)/pytest -q -m slow; done
+
+lint: $(TEST_READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(TEST_READY)
+	@set -e; for backend in $(BACKENDS); do \
+	  KERAS_BACKEND=$$backend $(BIN)/python benchmarks/numerics.py; done
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Debian's python3 has no ensurepip, but a pip of its own can fill an environment from outside.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "batchnorm needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv 2>/dev/null || { $(PYTHON) -m venv --without-pip .venv && \
+	  $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
+	$(BIN)/python -m pip install -q --upgrade pip
+
+$(DEMO_READY): pyproject.toml | $(BIN)/pip
+	$(BIN)/python -m pip install -q -e '.[tensorflow,train]'
+	@touch $@
+
+# The backend that the registry has only with CUDA comes first, so that the rest finds it there.
+$(TEST_READY): pyproject.toml | $(BIN)/pip
+	$(BIN)/python -m pip install -q $(TORCH)
+	$(BIN)/python -m pip install -q -e '.[tensorflow,jax,torch,train,test]'
+	@touch $@

@@ -1,0 +1,115 @@
+"""Moments and their merge: properties that hold for every partition of every input."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from batchnorm import Moments, merge, moments
+from batchnorm.statistics import align
+from tests import oracle
+from tests.compare import assert_close
+from tests.differentiate import Array, tensors, to_numpy
+
+QUICK = settings(max_examples=25, deadline=None)
+
+
+def measure(x: Array, weights: Array | None = None) -> Moments:
+    given = None if weights is None else tensors([weights[:, None]])[0]
+    return moments(tensors([x])[0], [0], given)
+
+
+def check(actual: Moments, x: Array, weights: Array | None = None) -> None:
+    expected = oracle.batch_norm(
+        x, moving_mean=np.zeros(2), moving_variance=np.zeros(2), weights=weights
+    )
+    assert_close(to_numpy(actual.mean), expected.mean, 1e-5)
+    # Means of 1e3 are held to 1e-4, and so is the deviation about them where parts are merged.
+    assert_close(to_numpy(actual.variance), expected.variance, 1e-4)
+    count = len(x) if weights is None else weights.sum()
+    assert_close(np.ravel(to_numpy(ops.convert_to_tensor(actual.count)))[0], count, 1e-5)
+
+
+inputs = st.tuples(st.integers(0, 2**32 - 1), st.sampled_from([0.0, -3.0, 1e3]))
+
+
+def made(drawn: tuple[int, float], rows: int) -> Array:
+    seed, mean = drawn
+    return np.random.default_rng(seed).normal(mean, 2.0, (rows, 2)).astype("float32")
+
+
+@QUICK
+@given(inputs, st.lists(st.integers(0, 7), min_size=1, max_size=5))
+def test_merging_any_partition_gives_the_whole(drawn: Any, sizes: list[int]) -> None:
+    x = made(drawn, rows=sum(sizes))
+    parts = np.split(x, np.cumsum(sizes)[:-1])
+    check(merge(*(measure(part) for part in parts)), x)
+
+
+@QUICK
+@given(inputs, st.lists(st.integers(0, 5), min_size=1, max_size=12))
+def test_a_weight_repeats_its_element(drawn: Any, repeats: list[int]) -> None:
+    x = made(drawn, rows=len(repeats))
+    weights = np.array(repeats, "float32")
+    check(measure(x, weights), x, weights)
+    check(measure(x, weights), np.repeat(x, repeats, axis=0))
+
+
+@QUICK
+@given(inputs, st.floats(0.01, 100), st.integers(1, 12))
+def test_scaling_all_weights_changes_the_count_alone(drawn: Any, factor: float, rows: int) -> None:
+    x = made(drawn, rows=rows)
+    weights = np.random.default_rng(rows).uniform(0.1, 1, rows).astype("float32")
+    one, other = measure(x, weights), measure(x, weights * np.float32(factor))
+    assert_close(to_numpy(other.mean), to_numpy(one.mean), 1e-5)
+    assert_close(to_numpy(other.variance), to_numpy(one.variance), 1e-5)
+    assert_close(to_numpy(other.count), to_numpy(one.count) * factor, 1e-5)
+
+
+@QUICK
+@given(inputs, st.integers(1, 12))
+def test_order_does_not_matter(drawn: Any, rows: int) -> None:
+    x = made(drawn, rows=rows)
+    check(measure(x[::-1].copy()), x)
+
+
+def test_an_empty_part_may_hold_anything() -> None:
+    x = made((0, 0.0), 6)
+    empty = Moments(*tensors([0.0, [np.nan, np.inf], [np.nan, np.nan]], "float32"))
+    for parts in ([measure(x), empty], [empty, measure(x)], [empty, empty, measure(x)]):
+        check(merge(*parts), x)
+
+
+def test_parts_far_from_zero_keep_their_variance() -> None:
+    x = np.random.default_rng(0).normal(1e6, 1.0, (64, 2)).astype("float32")
+    merged = merge(*(measure(part) for part in np.split(x, 8)))
+    # Each part's mean is rounded to 0.06, which is all that is lost.
+    assert_close(to_numpy(merged.variance), x.astype("float64").var(0), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("weights", "shape", "axis", "aligned"),
+    [
+        ((4,), (4, 5, 6, 3), 3, (4, 1, 1, 1)),
+        ((4, 5), (4, 5, 6, 3), 3, (4, 5, 1, 1)),
+        ((4, 1, 6), (4, 5, 6, 3), 3, (4, 1, 6, 1)),
+        ((4, 6), (4, 3, 6), 1, (4, 1, 6)),
+        ((4,), (4, 3, 6), 1, (4, 1, 1)),
+        ((4, 3), (4, 3, 6), 1, (4, 3, 1)),
+        ((), (4, 3), 1, (1, 1)),
+        ((4,), (None, 3), 1, (4, 1)),
+    ],
+)
+def test_align(
+    weights: tuple[int, ...], shape: tuple[int | None, ...], axis: int, aligned: tuple[int, ...]
+) -> None:
+    assert tuple(align(np.ones(weights), shape, axis, "float32").shape) == aligned
+
+
+@pytest.mark.parametrize("weights", [(5,), (4, 6), (4, 5, 6, 1), (1, 1, 1, 1), (4, 5, 3)])
+def test_weights_that_do_not_fit(weights: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"do not fit.*\(4, 5, 6, 3\).*\(4, 5, 6\).*\(4,\)"):
+        align(np.ones(weights), (4, 5, 6, 3), 3, "float32")
