@@ -81,7 +81,8 @@ def batch_norm(
     plan = kernels.plan(len(x.shape), axis, keras.backend.standardize_dtype(x.dtype))
     kernel = kernels.choose(plan)
     state = {name: ops.convert_to_tensor(value) for name, value in state.items()}
-    prior = (_cast(state["moving_mean"], plan), _cast(state["moving_variance"], plan))
+    known = {name: _cast(value, plan) for name, value in state.items()}
+    prior = (known["moving_mean"], known["moving_variance"])
     affine = Affine(
         1.0 if gamma is None else _cast(gamma, plan), 0.0 if beta is None else _cast(beta, plan)
     )
@@ -98,7 +99,7 @@ def batch_norm(
     total = replicas.total() if synchronized else None
     if renorm is not None:
         measured = moments(ops.stop_gradient(_cast(x, plan)), plan.axes, weights, total)
-        affine = then(renorm.correction(measured, state, epsilon), affine)
+        affine = then(renorm.correction(measured, known, epsilon), affine)
     y, batch = kernel.train(plan, x, affine, epsilon, prior, weights, total)
     return _like(y, x), _advance(state, batch, epsilon, moving, renorm)
 
@@ -106,6 +107,9 @@ def batch_norm(
 def _advance(
     state: State, batch: Moments, epsilon: float, moving: Moving, renorm: Renorm | None
 ) -> State:
+    # In the dtype of the state, which may be finer than that of the batch.
+    dtype = state["moving_mean"].dtype
+    batch = Moments(batch.count, ops.cast(batch.mean, dtype), ops.cast(batch.variance, dtype))
     if renorm is not None:
         new = renorm.step(state, batch, moving.rate(), epsilon)
     else:

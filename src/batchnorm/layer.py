@@ -49,11 +49,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
             without a static number of channels, complex ones, or a mask that does not fit.
 
     Example:
-        >>> import numpy as np
+        >>> import keras, numpy as np
         >>> layer = BatchNormalization(epsilon=0.0)
         >>> y = layer(np.array([[1.0], [3.0]]), training=True)
-        >>> [float(v) for v in y[:, 0]]
-        [-1.0, 1.0]
+        >>> keras.ops.convert_to_numpy(y).tolist()
+        [[-1.0], [1.0]]
 
     References:
         Ioffe and Szegedy 2015, arXiv:1502.03167, Algorithms 1 and 2; with `renorm=True`
@@ -119,8 +119,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
         policy = self.dtype_policy
         if policy.variable_dtype in ("float16", "bfloat16"):
             self.dtype_policy = f"mixed_{policy.variable_dtype}"
-        super().build(input_shape)
-        self.dtype_policy = policy
+        try:
+            super().build(input_shape)
+        finally:
+            self.dtype_policy = policy
 
     def call(
         self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None

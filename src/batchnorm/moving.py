@@ -1,7 +1,7 @@
 """Moving statistics: one update rule, and the rates that make it an average over time."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import keras
 from keras import ops
@@ -58,10 +58,15 @@ class Exponential:
         """The constructor's arguments."""
         return asdict(self)
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The object that `get_config` described."""
+        return cls(**config)
+
 
 def update(moving: Tensor, batch: Tensor, rate: Tensor) -> Tensor:
-    """One step of a moving statistic: `moving + rate * (batch - moving)`, in moving's dtype."""
-    return ops.cast(moving + rate * (batch - moving), moving.dtype)
+    """One step of a moving statistic: `moving + rate * (batch - moving)`."""
+    return moving + rate * (batch - moving)
 
 
 def usable(moments: Moments) -> Tensor:

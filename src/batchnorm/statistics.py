@@ -17,7 +17,7 @@ class Moments(NamedTuple):
     """What was measured: how much, its mean and its biased variance.
 
     Attributes:
-        count: the sum of the weights, or the number of elements; a scalar, `(1,)` or like `mean`.
+        count: the sum of the weights, or the number of elements; a scalar, or like `mean`.
         mean: in units of x, shape of x without the measured axes.
         variance: the mean squared deviation, in units of x squared, shaped like `mean`.
     """
@@ -63,7 +63,8 @@ def moments(
         Ioffe and Szegedy 2015, Algorithm 1, lines 1 and 2. The two passes are the corrected
         two-pass algorithm of Chan, Golub and LeVeque 1983, equation 1.7.
     """
-    return centre(x, axes, weights, total=total).moments
+    weights = None if weights is None else ops.convert_to_tensor(weights)
+    return centre(ops.convert_to_tensor(x), axes, weights, total=total).moments
 
 
 def centre(
@@ -200,9 +201,10 @@ def _count(x: Tensor, axes: tuple[int, ...], weights: Tensor | None) -> Tensor:
     sizes = ops.shape(x)
     if weights is None:
         return functools.reduce(operator.mul, (sizes[axis] for axis in axes), 1)
-    kept = ops.shape(weights)
-    full = [size if axis in axes else kept[axis] for axis, size in enumerate(sizes)]
-    return add(ops.broadcast_to(weights, full), axes)
+    weighed = weights.shape
+    full = [size if axis in axes else weighed[axis] for axis, size in enumerate(sizes)]
+    count = add(ops.broadcast_to(weights, full), axes)
+    return count if any(size != 1 for size in count.shape) else ops.reshape(count, ())
 
 
 def _divide(total: Tensor, count: Tensor, otherwise: Tensor) -> Tensor:

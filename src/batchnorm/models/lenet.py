@@ -40,8 +40,8 @@ def lenet(
 
     Example:
         >>> import numpy as np
-        >>> lenet()(np.zeros((2, 28, 28, 1), "uint8")).shape
-        TensorShape([2, 10])
+        >>> tuple(lenet()(np.zeros((2, 28, 28, 1), "uint8")).shape)
+        (2, 10)
 
     References:
         LeCun, Bottou, Bengio, Haffner 1998, "Gradient-based learning applied to document
