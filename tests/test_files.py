@@ -392,3 +392,9 @@ def assert_same_weights(actual: Any, expected: Any) -> None:
 
 def assert_same_outputs(actual: Any, expected: Any, exactly: bool = False) -> None:
     assert_close(outputs(actual), outputs(expected), 0 if exactly else ROUNDING)
+
+
+def test_a_momentum_set_beside_a_slot_does_not_spoil_the_configuration() -> None:
+    layer = batchnorm.BatchNormalization(moving=Exponential(0.9))
+    layer.momentum = 0.5
+    assert batchnorm.BatchNormalization.from_config(layer.get_config()).moving == Exponential(0.9)

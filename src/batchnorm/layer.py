@@ -155,6 +155,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         config: dict[str, Any] = super().get_config()
         if self.moving is not None:
             config["moving"] = keras.saving.serialize_keras_object(self.moving)
+            config["momentum"] = _MOMENTUM  # it is not used, and the two together are refused
         return config
 
 

@@ -19,7 +19,8 @@ class Renorm:
     r = clip(stddev / renorm_stddev, rmin, rmax)
     d = clip((mean - renorm_mean) / renorm_stddev, -dmax, dmax)
 
-    with stddev = sqrt(variance + epsilon), and the running values as they were before the step.
+    with stddev = sqrt(variance + epsilon), and the running values as they were before the step;
+    renorm_stddev is taken as at least sqrt(epsilon).
 
     Args:
         rmin: the least r, at least 0; `None` for no limit.
