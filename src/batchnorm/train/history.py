@@ -1,0 +1,92 @@
+"""What is known of each epoch, and the check that it is finite."""
+
+import csv
+import math
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+
+from batchnorm.train.run import RunError, atomic
+
+
+class Epoch(NamedTuple):
+    """One row of the history; the names are the columns of `history.csv`.
+
+    Attributes:
+        epoch: counted from 1.
+        learning_rate: at the epoch's first step.
+        loss: mean over the training images as the epoch went.
+        accuracy: likewise.
+        val_loss: over the test images, after the epoch, in inference mode.
+        val_accuracy: likewise.
+        seconds: of training and testing.
+    """
+
+    epoch: int
+    learning_rate: float
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+
+
+class NonFiniteError(RunError):
+    """The loss is infinite or not a number, and would remain so."""
+
+
+class History(keras.callbacks.Callback):
+    """Appends each epoch to `epochs`, and stops where a loss is not finite.
+
+    Args:
+        epochs: those that a run taken up again has already.
+    """
+
+    def __init__(self, epochs: list[Epoch]) -> None:
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        """Notes the time and the learning rate."""
+        self._start = time.perf_counter()
+        self._epoch = epoch + 1
+        self._learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """Checks the mean loss so far, which one bad step spoils for good."""
+        _check_finite("the loss", logs["loss"], f"epoch {self._epoch}, step {batch + 1}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Appends the epoch."""
+        _check_finite("the test loss", logs["val_loss"], f"the end of epoch {self._epoch}")
+        self.epochs.append(
+            Epoch(
+                epoch=self._epoch,
+                learning_rate=self._learning_rate,
+                loss=logs["loss"],
+                accuracy=logs["accuracy"],
+                val_loss=logs["val_loss"],
+                val_accuracy=logs["val_accuracy"],
+                seconds=time.perf_counter() - self._start,
+            )
+        )
+
+
+def _check_finite(name: str, value: float, place: str) -> None:
+    if not math.isfinite(value):
+        raise NonFiniteError(f"{name} is {value} at {place}. Try a lower --learning-rate.")
+
+
+def write_csv(path: Path, epochs: list[Epoch]) -> None:
+    """Writes the history as a table, whole or not at all.
+
+    Args:
+        path: the file.
+        epochs: its rows.
+    """
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(Epoch._fields)
+        writer.writerows(epochs)

@@ -1,0 +1,72 @@
+"""The end of a run: the numbers, the pictures, and the table that closes it."""
+
+import json
+
+import keras
+from rich.console import Console
+from rich.table import Table
+
+from batchnorm.data import Dataset
+from batchnorm.plots.curves import curves
+from batchnorm.plots.feature_maps import feature_maps
+from batchnorm.train.evaluate import accuracy
+from batchnorm.train.history import Epoch
+from batchnorm.train.run import Run, RunError, atomic, write_json
+from batchnorm.train.settings import Settings
+
+_ROWS = {
+    "test_accuracy": "in inference mode, with the moving statistics",
+    "test_accuracy_batch_statistics": "with each batch's own statistics",
+    "gap": "gap",
+}
+
+
+def write(
+    run: Run, settings: Settings, data: Dataset, model: keras.Model, epochs: list[Epoch]
+) -> None:
+    """Measures the trained model, draws both pictures, and marks the run as finished.
+
+    Args:
+        run: receives `curves.png`, `feature_maps.png` and, last, `results.json`.
+        settings: those of the run.
+        data: its data; the first test image is the one that is drawn.
+        model: trained.
+        epochs: the history.
+    """
+    inference = accuracy(model, data.test, settings.batch_size)
+    batch = accuracy(model, data.test, settings.batch_size, training=True, seed=settings.seed)
+    with atomic(run.curves) as temporary:
+        curves([epoch._asdict() for epoch in epochs], temporary)
+    with atomic(run.feature_maps) as temporary:
+        title = data.classes[data.test.labels[0]]
+        feature_maps(model, data.test.images[0], temporary, title=title)
+    results = {
+        "test_accuracy": inference,
+        "test_accuracy_batch_statistics": batch,
+        "gap": batch - inference,
+        "epochs": len(epochs),
+        "seconds": sum(epoch.seconds for epoch in epochs),
+    }
+    write_json(run.results, results)
+
+
+def show(run: Run, console: Console) -> None:
+    """Prints the closing table of a finished run.
+
+    Args:
+        run: the run.
+        console: where to print it.
+
+    Raises:
+        RunError: its `results.json` is damaged.
+    """
+    try:
+        results = json.loads(run.results.read_text("utf-8"))
+        table = Table(title="Test accuracy", show_header=False)
+        for name, text in _ROWS.items():
+            table.add_row(text, f"{results[name]:{'+' if name == 'gap' else ''}.4f}")
+        closing = f"{results['epochs']} epochs in {results['seconds']:.1f} s; see {run.folder}"
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{run.results} is damaged ({error}): delete it and --resume.") from error
+    console.print(table)
+    console.print(closing, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,89 @@
+"""From the command line to a finished run: start one, or take one up again."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+from rich.console import Console
+
+from batchnorm.data import Dataset, load
+from batchnorm.train import lenet, results
+from batchnorm.train.batches import Batches, Shuffled
+from batchnorm.train.fit import fit, make_repeatable
+from batchnorm.train.run import Run, RunError
+from batchnorm.train.settings import Settings
+
+MODELS: dict[str, Callable[[Settings, Dataset], keras.Model]] = {"lenet": lenet.build}
+
+
+def start(run: Run, settings: Settings, overwrite: bool, console: Console) -> None:
+    """Trains a model and fills the run's folder.
+
+    Args:
+        run: where; a new or empty folder, or a run to be deleted.
+        settings: what to train, and how.
+        overwrite: whether the run that is there may be deleted.
+        console: shows the progress and the closing table.
+
+    Raises:
+        RunError: the folder is taken, the settings do not fit the data, a loss is not finite, or
+            a file cannot be written.
+        DataError: the data cannot be read.
+    """
+    run.refuse_to_overwrite(overwrite)
+    prepared = _prepare(settings)
+    run.create(settings)
+    _finish(run, settings, *prepared, console)
+
+
+def resume(run: Run, given: Mapping[str, Any], console: Console) -> None:
+    """Trains on from the last checkpoint; a finished run shows its table again.
+
+    Args:
+        run: an unfinished or finished run.
+        given: settings that the user insists on; they must be the run's.
+        console: shows the progress and the closing table.
+
+    Raises:
+        RunError: the folder is not a run, its settings are others than those given, a loss is not
+            finite, or a file cannot be read or written.
+        DataError: the data cannot be read.
+    """
+    settings = run.settings()
+    differences = settings.differences(given)
+    if differences:
+        raise RunError(
+            f"{run.folder} was started with other settings ({'; '.join(differences)}): resume it "
+            "without them, or start another run in another folder."
+        )
+    if run.results.exists():
+        console.print(f"{run.folder} is finished already.", markup=False, soft_wrap=True)
+        results.show(run, console)
+    else:
+        _finish(run, settings, *_prepare(settings), console)
+
+
+def _prepare(settings: Settings) -> tuple[Dataset, Shuffled, keras.Model]:
+    if settings.backend != keras.config.backend():
+        raise RunError(
+            f"the run's backend is {settings.backend}, but Keras was imported with "
+            f"{keras.config.backend()}: set KERAS_BACKEND={settings.backend} beforehand."
+        )
+    make_repeatable(settings.seed)
+    data = load(settings.data, settings.data_dir)
+    train = Shuffled(data.train, settings.batch_size, settings.seed)
+    return data, train, MODELS[settings.model](settings, data)
+
+
+def _finish(
+    run: Run,
+    settings: Settings,
+    data: Dataset,
+    train: Shuffled,
+    model: keras.Model,
+    console: Console,
+) -> None:
+    test = Batches(data.test, settings.batch_size)
+    epochs = fit(run, settings, model, train, test, console)
+    results.write(run, settings, data, model, epochs)
+    results.show(run, console)

@@ -1,0 +1,69 @@
+"""TensorBoard's event files, written without TensorFlow, the same on every backend."""
+
+import socket
+import time
+from pathlib import Path
+
+import keras
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from batchnorm.train.history import Epoch
+
+# One folder for each curve of a chart, so that train and test share theirs.
+_CURVES = {
+    "train": {"loss": "loss", "accuracy": "accuracy", "learning_rate": "learning_rate"},
+    "test": {"loss": "val_loss", "accuracy": "val_accuracy"},
+}
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Writes the scalars of each epoch, where `tensorboard --logdir` finds them.
+
+    Keras's callback of this name needs TensorFlow whatever the backend is.
+
+    Args:
+        folder: receives the folders `train` and `test`.
+        epochs: the history, with this epoch in it already.
+    """
+
+    def __init__(self, folder: Path, epochs: list[Epoch]) -> None:
+        super().__init__()
+        self.folder = folder
+        self.epochs = epochs
+
+    def on_train_begin(self, logs: object = None) -> None:
+        """Starts new files; those of a run taken up again are replaced, so that none is torn."""
+        self._files = {name: _open(self.folder / name) for name in _CURVES}
+        for epoch in self.epochs:
+            self._write(epoch)
+
+    def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+        """Writes the last epoch of the history."""
+        self._write(self.epochs[-1])
+
+    def _write(self, epoch: Epoch) -> None:
+        for name, tags in _CURVES.items():
+            values = [
+                Summary.Value(tag=tag, simple_value=getattr(epoch, field))
+                for tag, field in tags.items()
+            ]
+            event = Event(wall_time=time.time(), step=epoch.epoch, summary=Summary(value=values))
+            _append(self._files[name], event)
+
+
+def _open(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        path.unlink()
+    now = time.time()
+    path = folder / f"events.out.tfevents.{now:.6f}.{socket.gethostname()}"
+    _append(path, Event(wall_time=now, file_version="brain.Event:2"))
+    return path
+
+
+def _append(path: Path, event: Event) -> None:
+    # Opened for each event: nothing to close when a training is interrupted.
+    with path.open("ab") as file:
+        RecordWriter(file).write(event.SerializeToString())

@@ -1,0 +1,80 @@
+"""A Fashion-MNIST small enough to train on in a moment, and runs of it."""
+
+import dataclasses
+import gzip
+import io
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from rich.console import Console
+
+from batchnorm.data import Split
+from batchnorm.train.run import Run
+from batchnorm.train.settings import Settings
+from batchnorm.train.start import start
+
+TRAIN, TEST = 300, 50
+
+
+def split(count: int, seed: int = 0) -> Split:
+    """Random images that are the brighter the higher their class, so that they can be learned."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 10, count)
+    images = generator.integers(0, 60, (count, 28, 28, 1)) + 19 * labels[:, None, None, None]
+    return Split(images.astype(np.uint8), labels)
+
+
+def write_idx(folder: Path) -> None:
+    for prefix, part in (("train", split(TRAIN)), ("t10k", split(TEST, seed=1))):
+        images, labels = part.images[..., 0], part.labels.astype(np.uint8)
+        for name, values in (("images-idx3", images), ("labels-idx1", labels)):
+            header = struct.pack(f">{1 + values.ndim}I", 0x800 + values.ndim, *values.shape)
+            path = folder / f"{prefix}-{name}-ubyte.gz"
+            path.write_bytes(gzip.compress(header + values.tobytes(), compresslevel=1))
+
+
+def settings(data_dir: Path, **changes: Any) -> Settings:
+    small = Settings(
+        model="lenet",
+        data="fashion-mnist",
+        data_dir=str(data_dir),
+        epochs=3,
+        batch_size=32,
+        optimizer="adam",
+        learning_rate=0.01,
+        schedule="cosine",
+        seed=7,
+        normalization="ours",
+        image_size=None,
+        backend=keras.config.backend(),
+    )
+    return dataclasses.replace(small, **changes)
+
+
+def train(folder: Path, asked: Settings) -> Run:
+    run = Run(folder)
+    start(run, asked, False, silent())
+    return run
+
+
+def silent() -> Console:
+    return Console(file=io.StringIO(), width=100)
+
+
+@contextmanager
+def backend_left_as_it_was() -> Iterator[None]:
+    """A run makes the whole process deterministic, which other tests may not expect."""
+    yield
+    if keras.config.backend() == "tensorflow":
+        from tensorflow.python.framework import config
+
+        config.disable_op_determinism()
+    elif keras.config.backend() == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(False)

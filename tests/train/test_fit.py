@@ -1,0 +1,181 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from batchnorm.data import load
+from batchnorm.train import lenet, optimizer
+from batchnorm.train.fit import make_repeatable
+from batchnorm.train.history import Epoch, NonFiniteError
+from batchnorm.train.normalization import NORMALIZATIONS
+from batchnorm.train.run import Run, RunError
+from batchnorm.train.start import resume
+from tests.train import small
+from tests.train.test_run import full_disk
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from batchnorm.train.progress import ProgressBar
+from batchnorm.train.settings import Settings
+from tests.train import small
+
+def kill(self, batch, logs):
+    if len(self.epochs) == 1 and batch == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+ProgressBar.on_train_batch_end = kill
+small.train(Path(sys.argv[1]), small.settings(Path(sys.argv[2])))
+"""
+
+
+def state(run: Run) -> dict[str, bytes]:
+    """Every bit of weights, statistics and optimizer at the end of a run, and all but the times
+    of its history."""
+    with np.load(run.checkpoint) as arrays:
+        history = arrays["history"][:, :-1].tobytes()
+        return {name: arrays[name].tobytes() for name in arrays.files} | {"history": history}
+
+
+def test_a_finished_run_has_everything(finished: Run) -> None:
+    assert sorted(path.name for path in finished.folder.iterdir()) == [
+        "checkpoint.npz",
+        "config.json",
+        "curves.png",
+        "feature_maps.png",
+        "history.csv",
+        "model.keras",
+        "results.json",
+        "tensorboard",
+    ]
+    with finished.history.open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == Epoch._fields
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    rates = [0.01 * (1 + np.cos(np.pi * epoch / 3)) / 2 for epoch in range(3)]
+    assert [float(row["learning_rate"]) for row in rows] == pytest.approx(rates, rel=1e-4)
+    results = json.loads(finished.results.read_text())
+    assert results["test_accuracy"] == pytest.approx(float(rows[-1]["val_accuracy"]))
+    assert results["gap"] == results["test_accuracy_batch_statistics"] - results["test_accuracy"]
+
+
+def test_the_saved_model_is_the_trained_one(finished: Run) -> None:
+    model = keras.models.load_model(finished.model, compile=False)
+    with np.load(finished.checkpoint) as arrays:
+        for number, variable in enumerate(model.variables):
+            value = keras.ops.convert_to_numpy(variable)
+            np.testing.assert_array_equal(value, arrays[f"variable {number}"])
+
+
+def test_a_killed_run_ends_as_if_nothing_had_been(
+    tmp_path: Path, data_dir: Path, finished: Run
+) -> None:
+    run = Run(tmp_path / "run")
+    command = [sys.executable, "-c", KILLED, str(run.folder), str(data_dir)]
+    assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    with np.load(run.checkpoint) as arrays:
+        assert len(arrays["history"]) == 1
+    assert not run.model.exists()
+    resume(run, {}, small.silent())
+    assert state(run) == state(finished)
+
+
+@pytest.mark.parametrize("name, kind", NORMALIZATIONS.items())
+def test_seed_and_normalization_decide_the_model(
+    data_dir: Path, name: str, kind: type[keras.layers.Layer] | None
+) -> None:
+    def weights(seed: int) -> list[bytes]:
+        asked = small.settings(data_dir, normalization=name)
+        make_repeatable(seed)
+        model = lenet.build(asked, load(asked.data, asked.data_dir))
+        found = {type(layer) for layer in model.layers if "normalization" in layer.name}
+        assert found == ({kind} if kind else set())
+        return [keras.ops.convert_to_numpy(weight).tobytes() for weight in model.weights]
+
+    assert weights(1) == weights(1) != weights(2)
+
+
+def test_a_full_disk_loses_one_epoch_at_most(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path / "run")
+    synchronise = os.fsync
+
+    def fill(number: int) -> None:
+        (full_disk if run.history.exists() else synchronise)(number)
+
+    monkeypatch.setattr(os, "fsync", fill)
+    with pytest.raises(RunError, match="checkpoint.npz cannot be written: .*No space left"):
+        small.train(run.folder, small.settings(data_dir))
+    assert not list(run.folder.glob(".*"))
+    with np.load(run.checkpoint) as arrays:
+        assert len(arrays["history"]) == 1
+
+
+class Burst(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that no weight survives, from some step on."""
+
+    def __init__(self, rate: float, steps: int) -> None:
+        self.steps = steps
+
+    def __call__(self, step: Any) -> Any:
+        return keras.ops.where(step < self.steps // 2, 0.01, 1e30)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"rate": 0.01, "steps": self.steps}
+
+
+def test_the_last_good_state_outlives_a_loss_that_is_not_finite(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(optimizer.SCHEDULES, "burst", Burst)
+    run = Run(tmp_path / "run")
+    asked = small.settings(data_dir, schedule="burst", optimizer="sgd", epochs=4)
+    with pytest.raises(NonFiniteError, match=r"nan at epoch 3, step \d.*those of epoch 2"):
+        small.train(run.folder, asked)
+    with np.load(run.checkpoint) as arrays:
+        assert len(arrays["history"]) == 2
+        assert all(np.isfinite(arrays[name]).all() for name in arrays.files)
+    test_the_saved_model_is_the_trained_one(run)
+
+
+def test_a_first_epoch_that_is_not_finite_leaves_no_state(tmp_path: Path, data_dir: Path) -> None:
+    asked = small.settings(data_dir, optimizer="sgd", learning_rate=1e30)
+    with pytest.raises(NonFiniteError, match="epoch 1, step .*nothing to keep"):
+        small.train(tmp_path / "run", asked)
+    assert not Run(tmp_path / "run").checkpoint.exists()
+
+
+def test_a_setting_that_does_not_fit_the_data_leaves_no_folder(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    with pytest.raises(RunError, match="from 2 to 300"):
+        small.train(tmp_path / "run", small.settings(data_dir, batch_size=400))
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_backend_is_refused(tmp_path: Path, data_dir: Path) -> None:
+    with pytest.raises(RunError, match="set KERAS_BACKEND=abacus"):
+        small.train(tmp_path / "run", small.settings(data_dir, backend="abacus"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK damaged", None])
+def test_a_damaged_checkpoint_is_an_error(
+    tmp_path: Path, data_dir: Path, content: bytes | None
+) -> None:
+    run = Run(tmp_path / "run")
+    run.create(small.settings(data_dir))
+    if content is None:
+        np.savez(run.checkpoint, history=np.zeros((1, 7)))
+    else:
+        run.checkpoint.write_bytes(content)
+    with pytest.raises(RunError, match="damaged|not a checkpoint of this model"):
+        resume(run, {}, small.silent())
