@@ -100,7 +100,7 @@ def centre(
     def average(values: Tensor, otherwise: Tensor) -> Tensor:
         if weights is not None:
             # A product alone would let a NaN or inf of weight 0 through.
-            values = ops.where(weights == 0, ops.zeros_like(values), values) * weights
+            values = ops.where(ops.equal(weights, 0), ops.zeros_like(values), values) * weights
         values = add(values, axes)
         if total is not None:
             values = total(values)
