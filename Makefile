@@ -8,13 +8,14 @@ DEMO ?= $(or $(TMPDIR),/tmp)/batchnorm-demo-$(shell id -un)
 BIN := .venv/bin
 DEMO_READY := .venv/demo.ready
 TEST_READY := .venv/test.ready
-export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: demo test test-slow lint bench clean
 
 demo: $(DEMO_READY)
 	$(BIN)/batchnorm train lenet --output "$(DEMO)" --overwrite
+
+test test-slow bench: export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 test: $(TEST_READY)
 	@set -e; for backend in $(BACKENDS); do echo "== $$backend"; \
