@@ -65,7 +65,10 @@ def show(run: Run, console: Console) -> None:
         table = Table(title="Test accuracy", show_header=False)
         for name, text in _ROWS.items():
             table.add_row(text, f"{results[name]:{'+' if name == 'gap' else ''}.4f}")
-        closing = f"{results['epochs']} epochs in {results['seconds']:.1f} s; see {run.folder}"
+        plural = "" if results["epochs"] == 1 else "s"
+        closing = (
+            f"{results['epochs']} epoch{plural} in {results['seconds']:.1f} s; see {run.folder}"
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{run.results} is damaged ({error}): delete it and --resume.") from error
     console.print(table)
