@@ -1,5 +1,6 @@
 PYTHON ?= python3
-# Plain `torch` brings gigabytes of CUDA on Linux; a machine with a GPU may want `make test TORCH=torch`.
+# The version that all is tested with. PyPI's build for Linux brings gigabytes of CUDA along, which
+# make test TORCH='torch --index-url https://download.pytorch.org/whl/cpu' avoids.
 TORCH ?= torch==2.13.0
 BACKENDS ?= tensorflow jax torch
 # Where `make demo` writes: never into the checkout.
@@ -50,7 +51,7 @@ $(DEMO_READY): pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install -q -e '.[tensorflow,train]'
 	@touch $@
 
-# The backend that the registry has only with CUDA comes first, so that the rest finds it there.
+# PyTorch comes first, so that the extra finds the build that was asked for.
 $(TEST_READY): pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install -q $(TORCH)
 	$(BIN)/python -m pip install -q -e '.[tensorflow,jax,torch,train,test]'

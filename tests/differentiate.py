@@ -1,5 +1,6 @@
 """Functions run and differentiated as users do it, on the backend in use."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -70,3 +71,12 @@ def gradients(loss: Function, *arguments: Tensor) -> list[Tensor]:
 
 def tensors(arrays: Sequence[npt.ArrayLike], dtype: str | None = None) -> list[Tensor]:
     return [ops.convert_to_tensor(np.asarray(array), dtype) for array in arrays]
+
+
+def precision(dtype: str) -> Any:
+    """JAX has float64 only where it is switched on."""
+    if BACKEND == "jax" and dtype == "float64":
+        import jax
+
+        return jax.enable_x64(True)
+    return contextlib.nullcontext()

@@ -247,6 +247,12 @@ def test_features_of_an_image(finished: Path, tmp_path: Path) -> None:
     assert str(picture) in result.stdout
 
 
+def test_features_in_a_format_that_is_none(finished: Path, tmp_path: Path) -> None:
+    for name in ("map", "map.foo"):
+        text = error(call("features", finished, "--output", tmp_path / name))
+        assert f"{name} is no picture's name: it must end in .png, .pdf" in text
+
+
 def test_features_of_an_image_that_is_not_there(finished: Path) -> None:
     assert "0 to 49" in error(call("features", finished, "--image", 50))
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from batchnorm import BatchNormalization, Exponential, batch_norm
+from tests.differentiate import precision
 
 STATE = {"moving_mean": np.zeros(3, "float32"), "moving_variance": np.ones(3, "float32")}
 
@@ -20,6 +21,8 @@ STATE = {"moving_mean": np.zeros(3, "float32"), "moving_variance": np.ones(3, "f
         ({"epsilon": -1e-3}, "epsilon must be at least 0, received -0.001"),
         ({"axis": (1, 3)}, r"axis must be one axis, received \(1, 3\)"),
         ({"moving": 0.9}, r"moving must be an object like Exponential\(0.9\).*received 0.9"),
+        ({"moving": Exponential}, r"moving must be an object like Exponential\(0.9\)"),
+        ({"moving": keras.layers.Dropout(0.5)}, "moving must be an object like"),
         ({"moving": "ema"}, "moving must be an object .* received 'ema'"),
         ({"moving": Exponential(0.5), "momentum": 0.9}, "Both momentum=0.9 and moving="),
         ({"renorm": True, "renorm_clipping": {"rmx": 1.0}}, r"keys .*\['rmx'\].*rmin, rmax"),
@@ -65,6 +68,28 @@ def test_a_mask_that_does_not_fit(shape: tuple[int, ...]) -> None:
     x = np.ones((2, 4, 4, 3), "float32")
     with pytest.raises(ValueError, match=r"do not fit an input of shape \(2, 4, 4, 3\)"):
         BatchNormalization()(x, training=True, mask=np.ones(shape, bool))
+
+
+def test_a_state_that_lacks_something() -> None:
+    x = np.ones((2, 3), "float32")
+    with pytest.raises(ValueError, match=r"lacks moving_variance: it needs .* has moving_mean"):
+        batch_norm(x, {"moving_mean": np.zeros(3)})
+    with pytest.raises(ValueError, match=r"moving_mean is \(2,\), but the input has 3 channels"):
+        batch_norm(x, {"moving_mean": np.zeros(2), "moving_variance": np.ones(3)})
+
+
+def test_a_state_of_integers_is_averaged_in_float32() -> None:
+    state = {"moving_mean": [0, 0, 0], "moving_variance": [1, 1, 1]}
+    _, new = batch_norm(np.full((2, 3), 5.0, "float32"), state, training=True)
+    assert np.allclose(keras.ops.convert_to_numpy(new["moving_mean"]), 0.05)
+
+
+def test_integers_with_a_float64_layer() -> None:
+    x = np.array([[16777217], [16777219], [16777221]])
+    with precision("float64"):
+        layer = BatchNormalization(dtype="float64", momentum=0.0)
+        layer(x, training=True)
+        assert float(layer.moving_mean[0]) == 16777219
 
 
 def test_integers_are_computed_in_float32() -> None:

@@ -63,6 +63,7 @@ LIBRARIES: dict[str, set[str]] = {
     "affine": set(),
     "plots": {"keras", "numpy", "matplotlib"},
     "train": {"keras", "numpy", "rich", "tensorboard"},
+    "summation": {"keras", "torch"},  # asks PyTorch whether it is compiling
     "batchnorm.train.fit": {"keras", "rich", "tensorflow", "torch"},  # their determinism
     "batchnorm_cli": {"keras", "rich", "typer"},
     "contrib": {"keras", "numpy", "tensorflow"},

@@ -1,6 +1,5 @@
 """The layer and the function against the oracle, and against Keras where Keras is right."""
 
-import contextlib
 from typing import Any
 
 import keras
@@ -11,7 +10,16 @@ from keras import ops
 from batchnorm import BatchNormalization, Exponential, batch_norm
 from tests import oracle
 from tests.compare import assert_close
-from tests.differentiate import BACKEND, MODES, Array, compiled, gradients, tensors, to_numpy
+from tests.differentiate import (
+    BACKEND,
+    MODES,
+    Array,
+    compiled,
+    gradients,
+    precision,
+    tensors,
+    to_numpy,
+)
 
 SHAPES = {
     "2": (7, 3),
@@ -30,15 +38,6 @@ TOLERANCE = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 1e-5, "float64": 1e
 
 def channel_axis(name: str) -> int:
     return 1 if name.startswith("first") else -1
-
-
-def precision(dtype: str) -> Any:
-    """JAX has float64 only where it is switched on."""
-    if BACKEND == "jax" and dtype == "float64":
-        import jax
-
-        return jax.enable_x64(True)
-    return contextlib.nullcontext()
 
 
 def made(name: str, dtype: str = "float32", mean: float = 1.5, deviation: float = 2.0) -> Any:
@@ -108,6 +107,17 @@ def test_oracle(name: str, dtype: str, mode: str, training: bool) -> None:
     assert_close(actual[5], found.dbeta, exact)
 
 
+@pytest.mark.parametrize("mean", [1e4, 1e6, -123456.7])
+def test_hard_numbers_with_renorm(mean: float) -> None:
+    x, _, gamma, beta, *_ = made("4", mean=mean, deviation=1.0)
+    layer = BatchNormalization(renorm=True)
+    layer.build(x.shape)
+    exact = [np.full(6, value, "float32") for value in (1.1, mean + 0.3, 0.9)]
+    layer.set_weights([gamma, beta, np.zeros(6), np.ones(6), *exact])
+    expected = oracle.renorm(x, gamma, beta, np.zeros(6), *exact)
+    assert_close(to_numpy(layer(x, training=True)), expected.y, 1e-5)
+
+
 HARD = {
     "mean 1e4": ("4", 1e4, 1.0),
     "mean 1e6": ("4", 1e6, 1.0),
@@ -147,6 +157,25 @@ def test_many_values(shape: tuple[int, ...], mean: float, mode: str) -> None:
     )
     function = compiled(lambda x: batch_norm(x, state, training=True, axis=axis)[0], mode)
     assert_close(to_numpy(function(*tensors([x]))), oracle.batch_norm(x, axis=axis).y, 1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow's graphs have unknown sizes")
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("mean", [0.0, 1e6])
+def test_an_unknown_length(mean: float, jit_compile: bool) -> None:
+    import tensorflow as tf
+
+    state = {"moving_mean": tf.zeros(2), "moving_variance": tf.ones(2)}
+    function = tf.function(
+        lambda x, mask: batch_norm(x, state, training=True, mask=mask)[0],
+        input_signature=[tf.TensorSpec([None, None, 2]), tf.TensorSpec([None, None], tf.bool)],
+        jit_compile=jit_compile,
+    )
+    for shape in ((3, 0, 2), (2, 5, 2), (2, 60_000, 2)):
+        x = np.random.default_rng(3).normal(mean, 1.0, shape).astype("float32")
+        mask = np.arange(shape[1]) < np.array([[shape[1] // 2]] + [[shape[1]]] * (shape[0] - 1))
+        expected = oracle.batch_norm(x, weights=mask.astype("float64"))
+        assert_close(function(x, mask), expected.y, 1e-5)
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow's graphs have unknown sizes")
@@ -312,10 +341,16 @@ def test_a_mask_of_zeros_is_inference(renorm: bool) -> None:
         assert_close(new, old, 0)
 
 
-def test_what_a_mask_hides_does_not_matter() -> None:
-    x, _, *_ = made("3")
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_what_a_mask_hides_does_not_matter(value: float) -> None:
+    x, dy, *rest = made("3")
     mask = np.arange(5) < np.array([[5], [3], [1], [2]])
-    hidden = np.where(mask[..., None], x, np.nan)
+    hidden = np.where(mask[..., None], x, np.float32(value))
+    seen = np.where(mask[..., None], dy, 0)
+    options: dict[str, Any] = {"dtype": "float32", "training": True, "mask": mask}
+    exact, actual = (run("eager", each, seen, *rest, **options) for each in (x, hidden))
+    assert_close(actual[3][mask], exact[3][mask], 1e-6)
+    assert_close(actual[4], exact[4], 1e-6)
     layer, other = BatchNormalization(), BatchNormalization()
     y, z = layer(x, training=True, mask=mask), other(hidden, training=True, mask=mask)
     assert_close(to_numpy(y)[mask], to_numpy(z)[mask], 0)

@@ -1,5 +1,6 @@
 """Gradients of gradients, and what each backend does to a function."""
 
+import shutil
 from typing import Any
 
 import keras
@@ -151,6 +152,32 @@ class TestTorch:
         found = oracle.gradients(*(to_numpy(value) for value in (x, dy, gamma)))
         for actual, expected in zip(gradients(loss, x, gamma, beta), found, strict=True):
             assert_close(to_numpy(actual), expected, 1e-5)
+
+    @pytest.mark.slow
+    @pytest.mark.filterwarnings("default")
+    @pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler")
+    @pytest.mark.parametrize("mean", [0.0, 1e6, -123456.7])
+    @pytest.mark.parametrize("shape", [(8192, 3), (65_521, 3), (16, 31, 29, 3), (8, 16_000, 3)])
+    def test_inductor_keeps_the_digits(self, shape: tuple[int, ...], mean: float) -> None:
+        import torch
+
+        x = np.random.default_rng(0).normal(mean, 1, shape).astype("float32")
+        torch.compiler.reset()
+        state = {"moving_mean": torch.zeros(3), "moving_variance": torch.ones(3)}
+        function = torch.compile(lambda x: batch_norm(x, state, training=True)[0])
+        assert_close(to_numpy(function(torch.tensor(x))), oracle.batch_norm(x).y, 1e-5)
+
+    @pytest.mark.parametrize("mask", [None, [True, True, False, True, True, True]])
+    def test_a_custom_loop_hands_the_state_on(self, mask: Any) -> None:
+        import torch
+
+        x, dy, gamma, beta = made()
+        state: Any = {"moving_mean": torch.zeros(3), "moving_variance": torch.ones(3)}
+        for _ in range(3):
+            leaf = x.clone().requires_grad_()
+            y, state = batch_norm(leaf * 2, state, gamma, beta, training=True, mask=mask)
+            (y * dy).sum().backward()
+            assert not state["moving_mean"].requires_grad
 
     def test_what_backward_needs_is_one_array_like_x(self) -> None:
         import torch

@@ -10,7 +10,7 @@ from batchnorm import kernels, replicas
 from batchnorm.affine import Affine, then
 from batchnorm.moving import Exponential, Moving, update, usable
 from batchnorm.renorm import Renorm
-from batchnorm.statistics import Moments, align, moments
+from batchnorm.statistics import Moments, align, centre
 
 Tensor = Any
 State = Mapping[str, Tensor]
@@ -57,13 +57,14 @@ def batch_norm(
         synchronized: measure over the batches of all replicas (TensorFlow's strategies).
 
     Returns:
-        y, shaped like `x` and in its dtype (float32 for integers), and the state after this call:
-        in inference the one that came in, in training a new dictionary with the same names. A
-        batch without a single counted element is normalized by the moving statistics; such a one,
-        and one whose moments are not finite, leaves the state as it is.
+        y, shaped like `x` and in its dtype (float32 for integers), and the state after this call,
+        a new dictionary, in float32 or float64 and without gradients. In inference it is as it
+        was. A batch without a single counted element is normalized by the moving statistics; it
+        leaves the state as it is, and so does one whose moments are not finite.
 
     Raises:
-        ValueError: `axis` is out of range, `x` is complex, or `mask` does not fit.
+        ValueError: `axis` is out of range, `x` is complex, the state lacks a name or has another
+            shape, or `mask` does not fit.
 
     Example:
         >>> import numpy as np
@@ -80,9 +81,11 @@ def batch_norm(
     x = ops.convert_to_tensor(x)
     plan = kernels.plan(len(x.shape), axis, keras.backend.standardize_dtype(x.dtype))
     kernel = kernels.choose(plan)
-    state = {name: ops.convert_to_tensor(value) for name, value in state.items()}
-    known = {name: _cast(value, plan) for name, value in state.items()}
+    channels = x.shape[plan.axis]
+    state = _checked(state, channels, renorm)
+    known = {name: _cast(ops.stop_gradient(value), plan) for name, value in state.items()}
     prior = (known["moving_mean"], known["moving_variance"])
+    weights = None if mask is None else align(mask, x.shape, plan.axis, plan.moments_dtype)
     affine = Affine(
         1.0 if gamma is None else _cast(gamma, plan), 0.0 if beta is None else _cast(beta, plan)
     )
@@ -90,7 +93,6 @@ def batch_norm(
         y = kernel.infer(plan, x, *prior, affine, epsilon)
         return _like(y, x), state
 
-    weights = None if mask is None else align(mask, x.shape, plan.axis, plan.moments_dtype)
     if weights is not None and weights.shape[plan.axis] != 1:
         # A mask of Keras's that covers the channel axis: a channel that it hides in every sample
         # is padding, which Keras leaves at beta, and its own tests want it to differ from
@@ -98,7 +100,7 @@ def batch_norm(
         prior = (0.0, 0.0)
     total = replicas.total() if synchronized else None
     if renorm is not None:
-        measured = moments(ops.stop_gradient(_cast(x, plan)), plan.axes, weights, total)
+        measured = centre(_cast(ops.stop_gradient(x), plan), plan.axes, weights, prior, total)
         affine = then(renorm.correction(measured, known, epsilon), affine)
     y, batch = kernel.train(plan, x, affine, epsilon, prior, weights, total)
     return _like(y, x), _advance(state, batch, epsilon, moving, renorm)
@@ -107,9 +109,11 @@ def batch_norm(
 def _advance(
     state: State, batch: Moments, epsilon: float, moving: Moving, renorm: Renorm | None
 ) -> State:
-    # In the dtype of the state, which may be finer than that of the batch.
+    # In the dtype of the state, which may be finer than that of the batch; and without gradients,
+    # or the state of a custom loop on PyTorch would drag along the graphs of all steps before.
     dtype = state["moving_mean"].dtype
-    batch = Moments(batch.count, ops.cast(batch.mean, dtype), ops.cast(batch.variance, dtype))
+    mean, variance = (ops.cast(ops.stop_gradient(value), dtype) for value in batch[1:])
+    batch = Moments(batch.count, mean, variance)
     if renorm is not None:
         new = renorm.step(state, batch, moving.rate(), epsilon)
     else:
@@ -119,6 +123,26 @@ def _advance(
         }
     kept = usable(batch)
     return {name: ops.where(kept, value, state[name]) for name, value in new.items()}
+
+
+def _checked(state: State, channels: int | None, renorm: Renorm | None) -> dict[str, Tensor]:
+    """The state by name, in float32 or float64; its names and shapes are right."""
+    names = ("moving_mean", "moving_variance", *(renorm.STATE if renorm else ()))
+    if missing := [name for name in names if name not in state]:
+        raise ValueError(
+            f"The state lacks {', '.join(missing)}: it needs {', '.join(names)}, each ({channels},)"
+            f", and has {', '.join(state) or 'nothing'}."
+        )
+    tensors = {name: ops.convert_to_tensor(state[name]) for name in names}
+    for name, value in tensors.items():
+        if tuple(value.shape) != (channels,):
+            raise ValueError(
+                f"{name} is {tuple(value.shape)}, but the input has {channels} channels: it must "
+                f"be ({channels},). Is axis the channels' axis?"
+            )
+    return {
+        name: ops.cast(value, kernels.moments_dtype(value.dtype)) for name, value in tensors.items()
+    }
 
 
 def _cast(value: Tensor, plan: kernels.Plan) -> Tensor:

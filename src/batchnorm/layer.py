@@ -28,7 +28,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Args:
         axis: the channel axis: -1 for channels last, 1 for channels first.
-        momentum: what a step keeps of the moving statistics, in [0, 1).
+        momentum: what a step keeps of the moving statistics, in [0, 1); not used beside `moving`.
         epsilon: added to the variance under the root, in units of the input squared; at least 0.
         moving: how the moving statistics follow the batches'; `None` is `Exponential(momentum)`.
         **kwargs: those of `keras.layers.Layer`, such as `name` and `dtype`. Weights and moving
@@ -130,6 +130,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         """Normalizes the inputs; see the class."""
         names = ("moving_mean", "moving_variance", *(Renorm.STATE if self.renorm else ()))
         training = bool(training and self.trainable)
+        if self.compute_dtype == "float64" and keras.backend.is_int_dtype(inputs.dtype):
+            inputs = ops.cast(inputs, "float64")  # Keras casts floats alone
         y, state = batch_norm(
             inputs,
             {name: getattr(self, name) for name in names},
@@ -183,7 +185,7 @@ def _slot(value: Any, momentum: float) -> Moving | None:
     moving = keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
     if moving is None:
         return None
-    if not isinstance(moving, Moving):
+    if isinstance(moving, type) or not (isinstance(moving, Moving) and callable(moving.rate)):
         raise ValueError(
             f"moving must be an object like Exponential(0.9), or None; received {value!r}."
         )

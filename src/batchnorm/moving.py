@@ -21,6 +21,10 @@ class Moving(Protocol):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The object that `get_config` described."""
+
 
 @keras.saving.register_keras_serializable(package="batchnorm")
 @dataclass(frozen=True)

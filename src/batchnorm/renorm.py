@@ -7,7 +7,7 @@ from keras import ops
 
 from batchnorm.affine import Affine
 from batchnorm.moving import update
-from batchnorm.statistics import Moments
+from batchnorm.statistics import Centred, Moments
 
 Tensor = Any
 
@@ -74,13 +74,16 @@ class Renorm:
             )
         return cls(**clipping, momentum=momentum)
 
-    def correction(self, moments: Moments, state: Mapping[str, Tensor], epsilon: float) -> Affine:
+    def correction(self, batch: Centred, state: Mapping[str, Tensor], epsilon: float) -> Affine:
         """The affine step (r, d); the identity where there was no weight to measure."""
+        moments = batch.moments
         stddev = ops.sqrt(moments.variance + epsilon)
         # At least what a variance of zero gives: a running deviation of zero would divide by it.
         renorm_stddev = ops.clip(state["renorm_stddev"], epsilon**0.5, float("inf"))
         r = ops.clip(stddev / renorm_stddev, self.rmin, self.rmax)
-        d = ops.clip((moments.mean - state["renorm_mean"]) / renorm_stddev, -self.dmax, self.dmax)
+        # The rounded mean would bring back the error that centring has taken out.
+        distance = (batch.provisional - state["renorm_mean"]) + batch.residual
+        d = ops.clip(distance / renorm_stddev, -self.dmax, self.dmax)
         measured = moments.count > 0
         r, d = ops.where(measured, r, 1.0), ops.where(measured, d, 0.0)
         return Affine(ops.stop_gradient(r), ops.stop_gradient(d))

@@ -28,26 +28,31 @@ class Moments(NamedTuple):
 
 
 class Centred(NamedTuple):
-    """A batch about its mean, which no single number holds: `x - mean = deviation - residual`."""
+    """A batch about its mean, which no single number holds: it is `provisional + residual`.
+
+    Attributes:
+        deviation: `x - provisional`, shaped like `x`.
+        provisional: almost the mean; no gradient flows through it.
+        residual: what it lacks, `mean(deviation)`.
+        moments: of the batch, the mean rounded.
+    """
 
     deviation: Tensor
+    provisional: Tensor
     residual: Tensor
     moments: Moments
 
 
-def moments(
-    x: Tensor, axes: Sequence[int], weights: Tensor | None = None, total: Total | None = None
-) -> Moments:
+def moments(x: Tensor, axes: Sequence[int], weights: Tensor | None = None) -> Moments:
     """Mean and biased variance over axes, each element counted by its weight.
 
     mean = sum(w * x) / sum(w);  variance = sum(w * (x - mean)**2) / sum(w)
 
     Args:
         x: float tensor of any shape; half precision should be cast to float32 before.
-        axes: the axes to measure over, not negative.
+        axes: the axes to measure over; negative ones count from the end.
         weights: same rank as `x`, broadcasts against it, 1 along the axes that stay. Weights are
             frequencies: doubling one equals repeating its element, and 0 leaves it out.
-        total: adds sums up across replicas.
 
     Returns:
         `Moments`; zeros where there is no weight at all.
@@ -63,8 +68,9 @@ def moments(
         Ioffe and Szegedy 2015, Algorithm 1, lines 1 and 2. The two passes are the corrected
         two-pass algorithm of Chan, Golub and LeVeque 1983, equation 1.7.
     """
-    weights = None if weights is None else ops.convert_to_tensor(weights)
-    return centre(ops.convert_to_tensor(x), axes, weights, total=total).moments
+    x = ops.convert_to_tensor(x)
+    weights = None if weights is None else ops.cast(weights, x.dtype)
+    return centre(x, [axis % len(x.shape) for axis in axes], weights).moments
 
 
 def centre(
@@ -84,23 +90,26 @@ def centre(
 
     Args:
         x: as for `moments`.
-        axes: as for `moments`.
+        axes: as for `moments`, none negative, in order.
         weights: as for `moments`.
         prior: mean and variance that stand in where there is no weight.
-        total: as for `moments`.
+        total: adds sums up across replicas.
 
     Returns:
-        `Centred`: d with the shape of `x`; c shaped like the mean.
+        `Centred`: d, m0, c and the moments.
     """
     axes = tuple(axes)
+    hidden = None if weights is None else ops.equal(weights, 0)
+    if hidden is not None:
+        # What is hidden may be NaN, and a product with a weight of 0 or a gradient of 0 as well.
+        x = ops.where(ops.logical_and(hidden, ops.logical_not(ops.isfinite(x))), 0.0, x)
     count = _count(x, axes, weights)
     if total is not None:
         count = total(ops.convert_to_tensor(count, x.dtype))
 
     def average(values: Tensor, otherwise: Tensor) -> Tensor:
-        if weights is not None:
-            # A product alone would let a NaN or inf of weight 0 through.
-            values = ops.where(ops.equal(weights, 0), ops.zeros_like(values), values) * weights
+        if hidden is not None:
+            values = ops.where(hidden, 0.0, values) * weights
         values = add(values, axes)
         if total is not None:
             values = total(values)
@@ -118,7 +127,7 @@ def centre(
     count = count if isinstance(count, int) else ops.cast(count, x.dtype)
     count = ops.ones((), x.dtype) * count  # a tensor whatever came, torch.compile's sizes too
     mean, variance = provisional + residual, ops.relu(spread)
-    return Centred(deviation, residual, Moments(count, mean, variance))
+    return Centred(deviation, provisional, residual, Moments(count, mean, variance))
 
 
 def align(weights: Tensor, shape: Sequence[int | None], axis: int, dtype: str) -> Tensor:

@@ -1,9 +1,10 @@
 """Sums that keep their digits.
 
-PyTorch and JAX add in a tree. TensorFlow adds in sequence: of a sum of 200,000 float32 terms the
-last two digits are wrong, and where a mean is large beside the deviation, all of them. One axis
-at a time keeps the sequences short, and is faster. XLA would merge such sums again, but not means
-of means, so each is divided by its length before the next.
+JAX adds in a tree, and so does PyTorch as long as it is not compiling. TensorFlow and PyTorch's
+Inductor add in sequence: of a sum of 200,000 float32 terms the last two digits are wrong, and where
+a mean is large beside the deviation, all of them. One axis at a time keeps the sequences short, and
+is faster. XLA would merge such sums again, but not means of means, so each is divided by its length
+before the next.
 """
 
 from typing import Any
@@ -18,30 +19,33 @@ _SHORT = 64  # so many terms may be added in sequence
 
 def add(values: Tensor, axes: tuple[int, ...]) -> Tensor:
     """The sum over axes, to about 1e-7 of the values' magnitude; the axes are gone."""
-    if keras.backend.backend() != "tensorflow":
+    if not _in_sequence():
         return ops.sum(values, axes)
+    inner = [ops.shape(values)[axis] for axis in axes[1:]]
+    if axes == tuple(range(len(values.shape) - 1)) and not all(_known(size) for size in inner):
+        # What has no known length is best cut as the rows of a matrix, where a cut is free.
+        values, axes = ops.reshape(values, (-1, values.shape[-1])), (0,)
     size: Tensor = 1
     for axis in sorted(axes, reverse=True):
         length = ops.shape(values)[axis]
         values = _sum_along(values, axis, length)
         if axis != min(axes):
-            length = ops.cast(ops.maximum(length, 1), values.dtype)
+            length = max(length, 1) if _known(length) else ops.cast(length, values.dtype)
             values, size = values / length, size * length
     return values * size if len(axes) > 1 else values
 
 
 def _sum_along(values: Tensor, axis: int, length: Tensor) -> Tensor:
-    known = isinstance(length, int)
-    # An unknown length is cut only where that is free: along the rows of a matrix.
+    known = _known(length)
     if length <= _SHORT if known else len(values.shape) > 2:
         return ops.sum(values, axis)
     block = _block(length)
     count = length // block
     cut, shape, before = count * block, ops.shape(values), (slice(None),) * axis
-    even = known and cut == length
+    even = _exact(length) and cut == length
     whole = values if even else values[(*before, slice(0, cut))]
     blocks = ops.reshape(whole, [*shape[:axis], count, block, *shape[axis + 1 :]])
-    weight = ops.cast(block, values.dtype)
+    weight = block if known else ops.cast(block, values.dtype)
     sums = ops.sum(blocks, axis + 1) / weight
     total = (_sum_along(sums, axis, count) if known else ops.sum(sums, axis)) * weight
     return total if even else total + ops.sum(values[(*before, slice(cut, None))], axis)
@@ -49,6 +53,25 @@ def _sum_along(values: Tensor, axis: int, length: Tensor) -> Tensor:
 
 def _block(length: Tensor) -> Tensor:
     """How many terms of a long axis to add in sequence: a divisor of its length, if known."""
-    if isinstance(length, int):
+    if _exact(length):
         return next((size for size in range(_SHORT, 15, -1) if length % size == 0), _SHORT)
+    if _known(length):
+        return _SHORT
     return ops.cast(ops.ceil(ops.sqrt(ops.cast(length + 1, "float32"))), length.dtype)
+
+
+def _in_sequence() -> bool:
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.compiler.is_compiling()
+    return bool(keras.backend.backend() == "tensorflow")
+
+
+def _known(length: Tensor) -> bool:
+    return isinstance(length, int)
+
+
+def _exact(length: Tensor) -> bool:
+    # torch.compile compiles anew for every length that is asked what divides it.
+    return _known(length) and keras.backend.backend() != "torch"

@@ -88,6 +88,16 @@ def test_a_killed_run_ends_as_if_nothing_had_been(
     assert state(run) == state(finished)
 
 
+def test_a_run_killed_before_its_last_row_gets_it(tmp_path: Path, data_dir: Path) -> None:
+    run = Run(tmp_path / "run")
+    small.train(run.folder, small.settings(data_dir))
+    whole = run.history.read_text()
+    run.history.write_text("\n".join(whole.splitlines()[:-1]) + "\n")
+    run.results.unlink()
+    resume(run, {}, small.silent())
+    assert run.history.read_text() == whole
+
+
 @pytest.mark.parametrize("name, kind", NORMALIZATIONS.items())
 def test_seed_and_normalization_decide_the_model(
     data_dir: Path, name: str, kind: type[keras.layers.Layer] | None

@@ -1,9 +1,9 @@
 """Kernels: who does the arithmetic of a plan. The reference kernel can do all of it."""
 
 from batchnorm.kernels import reference
-from batchnorm.kernels.plan import Kernel, Plan, plan
+from batchnorm.kernels.plan import Kernel, Plan, moments_dtype, plan
 
-__all__ = ["Kernel", "Plan", "choose", "plan"]
+__all__ = ["Kernel", "Plan", "choose", "moments_dtype", "plan"]
 
 KERNELS: tuple[Kernel, ...] = (reference,)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import keras
 from keras import ops
 
 from batchnorm.affine import Affine
@@ -33,12 +34,17 @@ class Plan:
     @property
     def moments_dtype(self) -> str:
         """Of the moments and of all arithmetic: float64 for float64 input, else float32."""
-        return "float64" if self.dtype == "float64" else "float32"
+        return moments_dtype(self.dtype)
 
     def spread(self, value: Tensor) -> Tensor:
         """Makes `(C,)` or `(N, C)` broadcast against the input; numbers do already."""
         rank = len(getattr(value, "shape", ()))
         return ops.expand_dims(value, self.axes[rank - 1 :]) if rank else value
+
+
+def moments_dtype(dtype: Any) -> str:
+    """What values of a dtype are computed in: float64 for float64, float32 for all others."""
+    return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
 
 
 def plan(rank: int, axis: int, dtype: str) -> Plan:

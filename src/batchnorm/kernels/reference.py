@@ -27,7 +27,7 @@ def train(
 ) -> tuple[Tensor, Moments]:
     """See `Kernel.train`."""
     x = ops.cast(x, plan.moments_dtype)
-    deviation, residual, moments = centre(x, plan.axes, weights, prior, total)
+    deviation, _, residual, moments = centre(x, plan.axes, weights, prior, total)
     scale, shift = then(_normalizing(moments.variance, epsilon), affine)
     # (deviation - residual) * scale + shift with one pass over x less.
     y = deviation * plan.spread(scale) + plan.spread(shift - residual * scale)

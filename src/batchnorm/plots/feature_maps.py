@@ -53,7 +53,7 @@ def feature_maps(
 
 
 def _outputs(model: keras.Model, image: Array, layers: int) -> dict[str, Array]:
-    weighted = next(i for i, layer in enumerate(model.layers) if layer.weights)
+    weighted = next((i for i, layer in enumerate(model.layers) if layer.weights), 0)
     spatial = (layer for layer in model.layers[weighted:] if len(layer.output.shape) == 4)
     chosen = {layer.name: layer.output for layer in islice(spatial, layers)}
     if not chosen:

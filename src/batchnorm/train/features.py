@@ -9,6 +9,8 @@ from batchnorm.data import load
 from batchnorm.plots.feature_maps import feature_maps
 from batchnorm.train.run import Run, RunError, atomic
 
+_FORMATS = (".png", ".pdf", ".svg", ".jpg")
+
 
 def draw(run: Run, index: int, picture: Path | None = None) -> Path:
     """Draws what the first layers of a run's model make of one of its test images.
@@ -26,13 +28,15 @@ def draw(run: Run, index: int, picture: Path | None = None) -> Path:
             image, or the picture cannot be written.
         DataError: the data cannot be read.
     """
+    picture = picture or run.feature_maps
+    if picture.suffix not in _FORMATS:
+        raise RunError(f"{picture} is no picture's name: it must end in {', '.join(_FORMATS)}.")
     settings = run.settings()
     model = _load(run)
     data = load(settings.data, settings.data_dir)
     count = len(data.test.images)
     if not 0 <= index < count:
         raise RunError(f"there is no test image {index}: {data.name} has 0 to {count - 1}.")
-    picture = picture or run.feature_maps
     with atomic(picture) as temporary:
         title = data.classes[data.test.labels[index]]
         feature_maps(model, data.test.images[index], temporary, title=title)

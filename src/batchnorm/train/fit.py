@@ -7,7 +7,7 @@ from rich.console import Console
 
 from batchnorm.train import checkpoint
 from batchnorm.train.batches import Batches, Shuffled, ShuffleEachEpoch
-from batchnorm.train.history import Epoch, History, NonFiniteError
+from batchnorm.train.history import Epoch, History, NonFiniteError, write_csv
 from batchnorm.train.optimizer import OPTIMIZERS, SCHEDULES
 from batchnorm.train.progress import ProgressBar
 from batchnorm.train.run import Run, atomic
@@ -41,7 +41,10 @@ def fit(
         RunError: a file cannot be read or written.
     """
     _compile(model, settings, len(train))
-    epochs = checkpoint.restore(run.checkpoint, model) if run.checkpoint.exists() else []
+    epochs: list[Epoch] = []
+    if run.checkpoint.exists():
+        epochs = checkpoint.restore(run.checkpoint, model)
+        write_csv(run.history, epochs)  # the last time may have ended between the two files
     with ProgressBar(show, epochs, settings.epochs, len(train)) as progress:
         try:
             model.fit(
