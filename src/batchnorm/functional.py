@@ -58,9 +58,10 @@ def batch_norm(
 
     Returns:
         y, shaped like `x` and in its dtype (float32 for integers), and the state after this call,
-        a new dictionary, in float32 or float64 and without gradients. In inference it is as it
-        was. A batch without a single counted element is normalized by the moving statistics; it
-        leaves the state as it is, and so does one whose moments are not finite.
+        a new dictionary, in float32 or float64; after training it carries no gradients, in
+        inference it is as it was. A batch without a single counted element is normalized by the
+        moving statistics; it leaves the state as it is, and so does one whose moments are not
+        finite.
 
     Raises:
         ValueError: `axis` is out of range, `x` is complex, the state lacks a name or has another
@@ -81,18 +82,17 @@ def batch_norm(
     x = ops.convert_to_tensor(x)
     plan = kernels.plan(len(x.shape), axis, keras.backend.standardize_dtype(x.dtype))
     kernel = kernels.choose(plan)
-    channels = x.shape[plan.axis]
-    state = _checked(state, channels, renorm)
-    known = {name: _cast(ops.stop_gradient(value), plan) for name, value in state.items()}
-    prior = (known["moving_mean"], known["moving_variance"])
+    state = _checked(state, x.shape[plan.axis], renorm)
     weights = None if mask is None else align(mask, x.shape, plan.axis, plan.moments_dtype)
     affine = Affine(
         1.0 if gamma is None else _cast(gamma, plan), 0.0 if beta is None else _cast(beta, plan)
     )
     if not training:
-        y = kernel.infer(plan, x, *prior, affine, epsilon)
-        return _like(y, x), state
+        mean, variance = _cast(state["moving_mean"], plan), _cast(state["moving_variance"], plan)
+        return _like(kernel.infer(plan, x, mean, variance, affine, epsilon), x), state
 
+    known = {name: _cast(ops.stop_gradient(value), plan) for name, value in state.items()}
+    prior = (known["moving_mean"], known["moving_variance"])
     if weights is not None and weights.shape[plan.axis] != 1:
         # A mask of Keras's that covers the channel axis: a channel that it hides in every sample
         # is padding, which Keras leaves at beta, and its own tests want it to differ from
