@@ -31,13 +31,6 @@ def left_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    small.write_idx(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     """A run made by the command line; not to be changed."""
     folder = tmp_path_factory.mktemp("runs") / "run"

@@ -1,9 +1,6 @@
 """Files and configurations of Keras's layer serve ours, and ours serve Keras's."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ import pytest
 import batchnorm
 from batchnorm import Exponential
 from tests.compare import assert_close
+from tests.process import output_of
 
 Array = npt.NDArray[Any]
 Normalization = Any  # the class of a layer; Keras has no types
@@ -255,17 +253,8 @@ assert type(layer) is batchnorm.BatchNormalization, type(layer)
 assert layer.moving == batchnorm.Exponential(0.9), layer.moving
 print("revived")
 """
-    backend = keras.backend.backend()
-    ran = subprocess.run(
-        [sys.executable, "-c", program, *({"tensorflow", "jax", "torch"} - {backend})],
-        cwd=tmp_path,
-        env=os.environ | {"KERAS_BACKEND": backend},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.split()[-1] == "revived"
+    others = {"tensorflow", "jax", "torch"} - {keras.backend.backend()}
+    assert output_of(program, *others, folder=tmp_path).split()[-1] == "revived"
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)

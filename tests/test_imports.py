@@ -4,9 +4,7 @@ import ast
 import graphlib
 import inspect
 import json
-import os
 import pkgutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +13,7 @@ import keras
 import pytest
 
 import batchnorm
+from tests.process import output_of
 
 SOURCE = Path(batchnorm.__file__).parent
 MODULES = {
@@ -228,16 +227,8 @@ def test_importing_brings_in_nothing_but_keras(tmp_path: Path) -> None:
     """In a bare install, where whatever is tried beyond Keras shows, also within `try`."""
     backend = keras.backend.backend()
     own = {backend, "jaxlib"} if backend == "jax" else {backend}
-    ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *(OPTIONAL - own)],
-        cwd=tmp_path,
-        env=os.environ | {"KERAS_BACKEND": backend},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    report = json.loads(ran.stdout.splitlines()[-1])
+    printed = output_of(PROGRAM, *(OPTIONAL - own), folder=tmp_path)
+    report = json.loads(printed.splitlines()[-1])
     assert set(report["imported"]) - sys.stdlib_module_names == {"batchnorm"}
     assert report["tried"] == []
     assert report["hidden"] == []

@@ -14,13 +14,6 @@ def left_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture(scope="package")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    small.write_idx(folder)
-    return folder
-
-
-@pytest.fixture(scope="package")
 def finished(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
     """A run that nobody interrupted; not to be changed."""
     return small.train(tmp_path_factory.mktemp("runs") / "whole", small.settings(data_dir))

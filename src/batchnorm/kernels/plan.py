@@ -100,7 +100,7 @@ class Kernel(Protocol):
             affine: what is done after normalizing; `(C,)`, `(N, C)` or numbers.
             epsilon: added to the variance under the root.
             prior: mean and variance `(C,)` that stand in where there is no weight.
-            weights: broadcast against `x`, 1 along the channel axis; `None` for all ones.
+            weights: of the rank of `x`, broadcast against it; `None` for all ones.
             total: adds a tensor up across replicas; `None` for one replica.
 
         Returns:

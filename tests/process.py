@@ -1,0 +1,22 @@
+"""Programs run in a process of their own, on the backend in use."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+
+
+def output_of(program: str, *arguments: str, folder: Path) -> str:
+    """What a Python program prints; fails, with its errors, unless it ends well."""
+    ran = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=folder,
+        env=os.environ | {"KERAS_BACKEND": keras.backend.backend()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
