@@ -7,6 +7,7 @@ BACKENDS ?= tensorflow jax torch
 DEMO ?= $(or $(TMPDIR),/tmp)/batchnorm-demo-$(shell id -un)
 
 BIN := .venv/bin
+BENCH_READY := .venv/bench.ready
 DEMO_READY := .venv/demo.ready
 TEST_READY := .venv/test.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -31,9 +32,8 @@ lint: $(TEST_READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(TEST_READY)
-	@set -e; for backend in $(BACKENDS); do \
-	  KERAS_BACKEND=$$backend $(BIN)/python benchmarks/numerics.py; done
+bench: $(BENCH_READY)
+	$(BIN)/python benchmarks/numerics.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
@@ -55,4 +55,8 @@ $(DEMO_READY): pyproject.toml | $(BIN)/pip
 $(TEST_READY): pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install -q $(TORCH)
 	$(BIN)/python -m pip install -q -e '.[tensorflow,jax,torch,train,test]'
+	@touch $@
+
+$(BENCH_READY): $(TEST_READY)
+	$(BIN)/python -m pip install -q -e '.[bench]'
 	@touch $@

@@ -1,68 +1,247 @@
-"""How far batch normalization is from float64, ours and Keras's, on the backend in use.
+"""How far batch normalization is from float64: this layer, Keras's, flax.nnx's and PyTorch's.
 
-    KERAS_BACKEND=torch python benchmarks/numerics.py
+    python benchmarks/numerics.py
 
-Prints, for float32 inputs `(32, 16, 16, 8)`, the largest |y - y64| of a training step, where y64
-is the same in float64 NumPy, once on the inputs' exact values.
+Prints two tables for one training step on inputs `(32, 16, 16, 8)`, float32 if a row does not say
+otherwise, epsilon 1e-3: the largest error of y, and of dx as a part of its channel's largest. y64
+and dx64 are float64 NumPy's, for the very same inputs; "rounding" is their error when rounded to
+the inputs' dtype, "batchnorm" the worst backend, "nnx two-pass" with `use_fast_variance=False`.
 """
 
+import argparse
+import importlib
+import json
 import os
 import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, NamedTuple
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import keras
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from batchnorm import BatchNormalization, __version__
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 SHAPE = (32, 16, 16, 8)
+AXES = (0, 1, 2)
 EPSILON = 1e-3
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+ROWS = (
+    *("0 ± 1", "1e2 ± 1", "1e4 ± 1", "1e6 ± 1", "-123456.7 ± 1", "1 ± 1e-3", "1 ± 1e-6"),
+    *("0 ± 1e-6", "4096.1 ± 0", "1e6 ± 0", "0 ± 1, one 1e8"),
+    *("3e4 ± 1e3, float16", "1e4 ± 1e2, bfloat16"),
+)
 
-Array = npt.NDArray[np.floating]
+Array = npt.NDArray[Any]
+Tensor = Any
+Function = Callable[[Tensor], Tensor]
 
 
-def inputs() -> dict[str, Array]:
-    """The table's rows, float32."""
+class Row(NamedTuple):
+    """One input: float64, its values those of the dtype that it is handed over in."""
+
+    x: Array
+    dtype: str
+
+
+class Error(NamedTuple):
+    """One cell of one of the tables, "y" and "dx"."""
+
+    table: str
+    row: str
+    column: str
+    error: float
+
+
+def rows() -> dict[str, Row]:
+    """The tables' rows."""
     normal = np.random.default_rng(0).normal(size=SHAPE)
-    rows = {f"mean {mean:g}, deviation 1": normal + mean for mean in (0, 1e2, 1e4, 1e6)}
-    rows |= {
-        "mean -123456.7, deviation 1": normal - 123456.7,
-        "mean 1, deviation 1e-3": normal * 1e-3 + 1,
-        "constant 4096.1": np.full(SHAPE, 4096.1),
-    }
-    return {name: x.astype("float32") for name, x in rows.items()}
+    made = {}
+    for name in ROWS:
+        moments, _, note = name.partition(", ")
+        mean, deviation = map(float, moments.split(" ± "))
+        x = normal * deviation + mean
+        if note == "one 1e8":
+            x[7, 7, 7] = 1e8  # in every channel
+        dtype = note if note.endswith("float16") else "float32"
+        made[name] = Row(rounded(x, dtype), dtype)
+    return made
 
 
-def exact(x: Array) -> Array:
-    """The normalized input in float64."""
-    x = x.astype("float64")
-    axes = tuple(range(x.ndim - 1))
+def rounded(values: Array, dtype: str) -> Array:
+    """The values as a dtype holds them, in float64."""
+    return values.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype).astype(float)
+
+
+def upstream() -> Array:
+    """The gradient that reaches every y; float32 holds it exactly."""
+    return rounded(np.random.default_rng(1).normal(size=SHAPE), "float32")
+
+
+def exact(x: Array, dy: Array) -> tuple[Array, Array]:
+    """y64 and dx64."""
     # About one of the values, so that float64's own rounding does not show.
-    x = x - x.reshape(-1, x.shape[-1])[0]
-    y: Array = (x - x.mean(axes)) / np.sqrt(x.var(axes) + EPSILON)
-    return y
+    x = x - x[:1, :1, :1]
+    factor = 1 / np.sqrt(x.var(AXES) + EPSILON)
+    y = (x - x.mean(AXES)) * factor
+    return y, factor * (dy - dy.mean(AXES) - y * (dy * y).mean(AXES))
 
 
-def error(layer: keras.layers.Layer, x: Array) -> float:
-    """The largest |y - y64|; NaN if there is one."""
-    y = keras.ops.convert_to_numpy(layer(x, training=True))
-    return float(np.abs(y - exact(x)).max())
+def errors(name: str, row: Row, column: str, y: Array, dx: Array) -> Iterator[Error]:
+    """The cells of one row and column."""
+    y64, dx64 = exact(row.x, upstream())
+    yield Error("y", name, column, float(np.abs(y - y64).max()))
+    if row.dtype == "float32":
+        channels = np.abs(dx - dx64).max(AXES) / np.abs(dx64).max(AXES)
+        yield Error("dx", name, column, float(channels.max()))
+
+
+def keras_layer(layer_type: type, dtype: str) -> Function:
+    """A layer of Keras's kind in training mode, as a function."""
+    policy = dtype if dtype == "float32" else f"mixed_{dtype}"
+    layer: Any = layer_type(epsilon=EPSILON, dtype=policy)
+    layer.build(SHAPE)
+    state = layer.trainable_variables, layer.non_trainable_variables
+    # JAX lets no gradient's trace change the moving statistics.
+    return lambda x: layer.stateless_call(*state, x, training=True)[0]
+
+
+def nnx_layer(dtype: str, **options: bool) -> Function:
+    """`flax.nnx.BatchNorm` in training mode, as a function."""
+    nnx: Any = importlib.import_module("flax.nnx")
+    settings = {"epsilon": EPSILON, "dtype": dtype, **options}
+    # A new one in each call: JAX lets no gradient's trace change the moving statistics.
+    return lambda x: nnx.BatchNorm(SHAPE[-1], rngs=nnx.Rngs(0), **settings)(x)
+
+
+def torch_layer(dtype: str) -> Function:
+    """`torch.nn.BatchNorm2d` in training mode; its weights are float32 whatever its input is."""
+    import torch
+
+    layer = torch.nn.BatchNorm2d(SHAPE[-1], eps=EPSILON)
+    return lambda x: layer.to(x.device)(x.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1)
+
+
+def layers(backend: str) -> dict[str, Callable[[str], Function]]:
+    """The columns of one backend, and what makes the function of each for a dtype."""
+    import keras
+
+    from batchnorm import BatchNormalization
+
+    made: dict[str, Callable[[str], Function]] = {
+        "batchnorm": partial(keras_layer, BatchNormalization),
+        f"Keras {BACKENDS[backend]}": partial(keras_layer, keras.layers.BatchNormalization),
+    }
+    if backend == "jax" and find_spec("flax"):
+        made["flax.nnx"] = nnx_layer
+        made["nnx two-pass"] = partial(nnx_layer, use_fast_variance=False)
+    if backend == "torch":
+        made["torch.nn"] = torch_layer
+    return made
+
+
+def step(backend: str, function: Function, x: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
+    """The output and the input's gradient."""
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        return y, tape.gradient(y, x, output_gradients=dy)
+    if backend == "jax":
+        import jax
+
+        y, back = jax.vjp(function, x)
+        return y, back(dy)[0]
+    import torch
+
+    y = function(x.requires_grad_())
+    return y.detach(), torch.autograd.grad(y, x, dy)[0]
+
+
+def measured(backend: str) -> Iterator[Error]:
+    """The columns of one backend, which is the one that Keras was imported with."""
+    from keras import ops
+
+    for column, make in layers(backend).items():
+        for name, row in rows().items():
+            x, dy = (ops.convert_to_tensor(a, row.dtype) for a in (row.x, upstream()))
+            found = step(backend, make(row.dtype), x, dy)
+            y, dx = (ops.convert_to_numpy(ops.cast(a, "float32")) for a in found)
+            yield from errors(name, row, column, y, dx)
+
+
+def rounding() -> Iterator[Error]:
+    """The column of results that are as good as their dtype."""
+    for name, row in rows().items():
+        y64, dx64 = (rounded(values, row.dtype) for values in exact(row.x, upstream()))
+        yield from errors(name, row, "rounding", y64, dx64)
+
+
+def versions(backend: str) -> dict[str, str]:
+    """What is measured on one backend, by module."""
+    names = ["batchnorm", "keras", backend, *(["flax"] if backend == "jax" else [])]
+    return {name: importlib.import_module(name).__version__ for name in names if find_spec(name)}
+
+
+def child(backend: str) -> Any:
+    """What this script prints for one backend: a process holds only one of Keras's."""
+    command = [sys.executable, __file__, "--backend", backend]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def short(value: float) -> str:
+    """A digit and its exponent, or up to three digits."""
+    if value == 0 or 0.1 <= value < 1000:
+        return f"{value:.{0 if value >= 10 else 1}f}".removesuffix(".0")
+    return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("nan", "NaN")
+
+
+def table(found: Sequence[Error]) -> Iterator[str]:
+    """The lines of a table, in Markdown; a column that was measured twice shows the worst."""
+    columns = list(dict.fromkeys(error.column for error in found))
+    cells = [["mean ± deviation", *columns]]
+    for row in dict.fromkeys(error.row for error in found):
+        in_row = [[e.error for e in found if (e.row, e.column) == (row, c)] for c in columns]
+        # NumPy's maximum is NaN where there is one.
+        cells.append([row, *(short(float(np.max(values))) for values in in_row)])
+    first, *widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cells.insert(1, ["-" * first, *("-" * (width - 1) + ":" for width in widths)])
+    for name, *values in cells:
+        padded = [value.rjust(width) for value, width in zip(values, widths, strict=True)]
+        yield f"| {' | '.join([name.ljust(first), *padded])} |"
+
+
+def report() -> None:
+    """Measures on every backend that is installed, and prints the tables."""
+    found, modules = list(rounding()), dict[str, str]()
+    for backend in filter(find_spec, BACKENDS):
+        printed = child(backend)
+        found += [Error(*error) for error in printed["errors"]]
+        modules |= printed["versions"]
+    installed = [f"{module} {version}" for module, version in modules.items()]
+    print(", ".join([*installed, platform.machine(), f"{os.cpu_count()} cores"]))
+    for module in (*BACKENDS, "flax"):
+        if module not in modules:
+            print(f"{module} is not installed, and left out")
+    for kind, title in (("y", "|y - y64|"), ("dx", "|dx - dx64| / max |dx64|")):
+        print(f"\nThe largest {title}:\n", *table([e for e in found if e.table == kind]), sep="\n")
 
 
 def main() -> None:
-    """Prints the table."""
-    backend = keras.backend.backend()
-    print(
-        f"batchnorm {__version__}, Keras {keras.__version__} on {backend}, "
-        f"{platform.machine()}, {os.cpu_count()} cores"
-    )
-    print(f"{'max |y - y64|, float32':30} {'batchnorm':>10} {'Keras':>10}")
-    for name, x in inputs().items():
-        ours = error(BatchNormalization(epsilon=EPSILON), x)
-        theirs = error(keras.layers.BatchNormalization(epsilon=EPSILON), x)
-        print(f"{name:30} {ours:10.1e} {theirs:10.1e}")
+    """Measures on one backend for the process that asks for it, or on all."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--backend", choices=BACKENDS, help="print one backend's errors as JSON")
+    if backend := parser.parse_args().backend:
+        os.environ["KERAS_BACKEND"] = backend
+        print(json.dumps({"versions": versions(backend), "errors": list(measured(backend))}))
+    else:
+        report()
 
 
 if __name__ == "__main__":
