@@ -5,13 +5,16 @@ a matrix of M rows, the positions, and C columns, the channels, with one weight 
 writes the definitions down. Inputs of any dtype are taken as the exact numbers that they hold.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Limit = float | None
+
+_quiet = np.errstate(invalid="ignore", over="ignore")
 
 
 class Result(NamedTuple):
@@ -47,6 +50,73 @@ class Gradients(NamedTuple):
     dbeta: Array
 
 
+class Step(NamedTuple):
+    """The output and the state afterwards."""
+
+    y: Array
+    state: dict[str, Array]
+
+
+class Options(NamedTuple):
+    """What `step` and `step_gradients` take by name."""
+
+    axis: int | tuple[int, ...] = -1  # of the channels, or all that keep statistics
+    training: bool = True  # if not, ghost, renorm and adjustment are nothing
+    epsilon: float = 1e-3
+    weights: npt.ArrayLike | None = None  # as for `batch_norm`
+    # (size, strided): G = ceil(N / size) groups of axis 0 are measured apart, each of size that
+    # follow one another, the last of what is left; strided, group j is j, j + G, j + 2G, ...
+    ghost: tuple[int, bool] | None = None
+    rate: float = 0.01  # the batch's share in a moving statistic
+    # The variance of a group whose weights sum to n > 1 moves the state n / max(n - 1, 1) times.
+    unbiased: bool = False
+    # (rmin, rmax, dmax, the rate of renorm_mean and renorm_stddev); a None is no limit.
+    renorm: tuple[Limit, Limit, Limit, float] | None = None
+    # (scale, shift), each of a shape that broadcasts to x, or (C,) or (N, C).
+    adjustment: tuple[npt.ArrayLike, npt.ArrayLike] | None = None
+
+
+def step(
+    x: npt.ArrayLike,
+    state: Mapping[str, npt.ArrayLike],
+    gamma: npt.ArrayLike | None = None,
+    beta: npt.ArrayLike | None = None,
+    **options: Any,
+) -> Step:
+    """One call of the layer: normalize, correct by (r, d), adjust, scale by gamma and add beta.
+
+    The state holds moving_mean and moving_variance, with renorm also moving_stddev, renorm_mean and
+    renorm_stddev, and comes back in the shapes it came in. Its arrays, gamma and beta are (C,), or
+    have the rank of x and 1 on the axes that share them; gamma and beta may also be (N, C).
+
+    A group is normalized by its own moments. The batch's are the groups' means and biased variances
+    averaged, each as often as its weights sum to; they give (r, d) and move the state. A group of
+    weight 0 is normalized by the moving statistics and not corrected. The state stays as it is if
+    all groups are such, and if a moment of the batch is not finite.
+    """
+    done = _forward(x, state, Options(**options))
+    after = {name: value.reshape(np.shape(state[name])) for name, value in done.state.items()}
+    return Step(done.output(gamma, beta), after)
+
+
+def step_gradients(
+    x: npt.ArrayLike,
+    dy: npt.ArrayLike,
+    state: Mapping[str, npt.ArrayLike],
+    gamma: npt.ArrayLike | None = None,
+    beta: npt.ArrayLike | None = None,
+    **options: Any,
+) -> tuple[Array, Array | None, Array | None]:
+    """Gradients of sum(y * dy) by x, gamma and beta in their shapes; None for what is None.
+
+    (r, d), the adjustment and the state are constants. Every group follows the formula that
+    `gradients` gives, with g = dy * gamma * scale * r, and p = 0 in a group of weight 0.
+    """
+    done = _forward(x, state, Options(**options))
+    dx, dgamma, dbeta = done.gradients(dy, gamma)
+    return dx, done.layout.sum_like(dgamma, gamma), done.layout.sum_like(dbeta, beta)
+
+
 def batch_norm(
     x: npt.ArrayLike,
     gamma: npt.ArrayLike | None = None,
@@ -67,21 +137,9 @@ def batch_norm(
     the variance biased. In inference, and where the weights sum to 0, they are the moving ones.
     Moving statistics stay as they are there, and where any moment of the batch is not finite.
     """
-    matrix, shape = _matrix(x, axis)
-    channels = matrix.shape[1]
-    old_mean = _vector(moving_mean, 0.0, channels)
-    old_variance = _vector(moving_variance, 1.0, channels)
-    weight = _row_weights(weights, shape)
-    mean, variance, new_mean, new_variance = old_mean, old_variance, old_mean, old_variance
-    if training and weight.sum() != 0:
-        mean, variance = _moments(matrix, weight)
-        if _finite(mean, variance):
-            new_mean = momentum * old_mean + (1.0 - momentum) * mean
-            new_variance = momentum * old_variance + (1.0 - momentum) * variance
-    with np.errstate(invalid="ignore"):
-        normalized = (matrix - mean) / np.sqrt(variance + epsilon)
-        output = _vector(gamma, 1.0, channels) * normalized + _vector(beta, 0.0, channels)
-    return Result(_restore(output, shape, axis), mean, variance, new_mean, new_variance)
+    options = Options(axis, training, epsilon, weights, rate=1 - momentum)
+    done = _forward(x, _moving(moving_mean, moving_variance), options)
+    return Result(done.output(gamma, beta), done.mean, done.variance, **done.state)
 
 
 def gradients(
@@ -100,19 +158,11 @@ def gradients(
 
         dx_j = (g_j - p_j * (sum(g) + xhat_j * sum(g * xhat))) / sqrt(variance + epsilon)
     """
-    matrix, shape = _matrix(x, axis)
-    dout, _ = _matrix(dy, axis)
-    weight = _row_weights(weights, shape)
-    if weight.sum() == 0:
+    done = _forward(x, _moving(), Options(axis, epsilon=epsilon, weights=weights))
+    if not done.share.any():
         raise ValueError("the weights sum to 0: use inference_gradients")
-    mean, variance = _moments(matrix, weight)
-    stddev = np.sqrt(variance + epsilon)
-    normalized = (matrix - mean) / stddev
-    g = dout * _vector(gamma, 1.0, matrix.shape[1])
-    share = (weight / weight.sum())[:, np.newaxis]
-    dx = (g - share * (g.sum(axis=0) + normalized * (g * normalized).sum(axis=0))) / stddev
-    dgamma = (dout * normalized).sum(axis=0)
-    return Gradients(_restore(dx, shape, axis), dgamma, dout.sum(axis=0))
+    dx, *rows = done.gradients(dy, gamma)
+    return Gradients(dx, *(each.sum(axis=0) for each in rows))
 
 
 def inference_gradients(
@@ -126,14 +176,10 @@ def inference_gradients(
     epsilon: float = 1e-3,
 ) -> Gradients:
     """Gradients of sum(y * dy) in inference, where the moving statistics are constants."""
-    matrix, shape = _matrix(x, axis)
-    dout, _ = _matrix(dy, axis)
-    channels = matrix.shape[1]
-    stddev = np.sqrt(_vector(moving_variance, 1.0, channels) + epsilon)
-    normalized = (matrix - _vector(moving_mean, 0.0, channels)) / stddev
-    dx = dout * _vector(gamma, 1.0, channels) / stddev
-    dgamma = (dout * normalized).sum(axis=0)
-    return Gradients(_restore(dx, shape, axis), dgamma, dout.sum(axis=0))
+    state = _moving(moving_mean, moving_variance)
+    done = _forward(x, state, Options(axis, training=False, epsilon=epsilon))
+    dx, *rows = done.gradients(dy, gamma)
+    return Gradients(dx, *(each.sum(axis=0) for each in rows))
 
 
 def renorm(
@@ -162,30 +208,15 @@ def renorm(
     where a moment of the batch is not finite. moving_variance is only read there, and follows from
     moving_stddev if it is None.
     """
-    matrix, shape = _matrix(x, axis)
-    channels = matrix.shape[1]
-    given = (moving_mean, moving_stddev, renorm_mean, renorm_stddev)
-    states = np.stack([_vector(state, 0.0, channels) for state in given])
     if moving_variance is None:
-        moving_variance = np.maximum(states[1] ** 2 - epsilon, 0.0)
-    new_variance = _vector(moving_variance, 0.0, channels)
-    mean, variance, r, d = states[0], new_variance, np.ones(channels), np.zeros(channels)
-    weight = _row_weights(weights, shape)
-    if weight.sum() != 0:
-        mean, variance = _moments(matrix, weight)
-        stddev = np.sqrt(variance + epsilon)
-        r, d = _correction(mean, stddev, states[2], states[3], epsilon, (rmin, rmax, dmax))
-        if _finite(mean, variance):
-            kept = np.array([[momentum], [momentum], [renorm_momentum], [renorm_momentum]])
-            states = kept * states + (1.0 - kept) * np.stack([mean, stddev, mean, stddev])
-            new_variance = np.maximum(states[1] ** 2 - epsilon, 0.0)
-    with np.errstate(invalid="ignore"):
-        corrected = (matrix - mean) / np.sqrt(variance + epsilon) * r + d
-        output = _vector(gamma, 1.0, channels) * corrected + _vector(beta, 0.0, channels)
-    y = _restore(output, shape, axis)
-    return RenormResult(
-        y, mean, variance, states[0], new_variance, states[1], states[2], states[3], r, d
-    )
+        moving_variance = np.maximum(np.square(moving_stddev, dtype=np.float64) - epsilon, 0.0)
+    own = {"moving_stddev": moving_stddev, "renorm_mean": renorm_mean}
+    state = _moving(moving_mean, moving_variance) | own | {"renorm_stddev": renorm_stddev}
+    limits = (rmin, rmax, dmax, 1 - renorm_momentum)
+    options = Options(axis, True, epsilon, weights, rate=1 - momentum, renorm=limits)
+    done = _forward(x, state, options)
+    y = done.output(gamma, beta)
+    return RenormResult(y, done.mean, done.variance, r=done.r, d=done.d, **done.state)
 
 
 def finite_difference(
@@ -197,25 +228,144 @@ def finite_difference(
     return (f(point + change) - f(point - change)) / (2.0 * step)
 
 
-def _correction(
-    mean: Array,
-    stddev: Array,
-    renorm_mean: Array,
-    renorm_stddev: Array,
-    epsilon: float,
-    limits: tuple[float | None, float | None, float | None],
-) -> tuple[Array, Array]:
-    rmin, rmax, dmax = limits
-    floored = np.maximum(renorm_stddev, np.sqrt(epsilon))
-    r = stddev / floored
-    d = (mean - renorm_mean) / floored
-    if rmin is not None:
-        r = np.maximum(r, rmin)
-    if rmax is not None:
-        r = np.minimum(r, rmax)
-    if dmax is not None:
-        d = np.clip(d, -dmax, dmax)
-    return r, d
+class _Layout:
+    """How arrays of one shape lie as a matrix of rows and channels."""
+
+    def __init__(self, shape: tuple[int, ...], axis: int | tuple[int, ...]) -> None:
+        self.shape = shape
+        axes = axis if isinstance(axis, tuple) else (axis,)
+        self.axes = tuple(sorted(range(len(shape))[a] for a in axes))
+        self.last = tuple(range(-len(axes), 0))
+        self.rest = tuple(n for i, n in enumerate(shape) if i not in self.axes)
+        self.kept = tuple(shape[a] for a in self.axes)
+        self.rows, self.channels = int(np.prod(self.rest)), int(np.prod(self.kept))
+
+    def matrix(self, value: npt.ArrayLike | None, default: float = 0.0) -> Array:
+        """The values as (M, C)."""
+        full = np.broadcast_to(self._spread(default if value is None else value), self.shape)
+        return np.moveaxis(full, self.axes, self.last).reshape(self.rows, self.channels)
+
+    def restore(self, matrix: Array) -> Array:
+        parted: Array = matrix.reshape(self.rest + self.kept)
+        return np.moveaxis(parted, self.last, self.axes)
+
+    def sum_like(self, matrix: Array, value: npt.ArrayLike | None) -> Array | None:
+        """The sum over all that share an element of value, in its shape; None for None."""
+        if value is None:
+            return None
+        shared = tuple(i for i, n in enumerate(self._spread(value).shape) if n == 1)
+        total: Array = self.restore(matrix).sum(axis=shared)
+        return total.reshape(np.shape(value))
+
+    def weights(self, weights: npt.ArrayLike | None) -> Array:
+        """One weight for each row of the matrix."""
+        given = np.asarray(1.0 if weights is None else weights).astype(np.float64)
+        padded = given.reshape(given.shape + (1,) * (len(self.rest) - given.ndim))
+        return np.broadcast_to(padded, self.rest).reshape(-1)
+
+    def groups(self, ghost: tuple[int, bool] | None) -> list[npt.NDArray[np.intp]]:
+        """The rows of each group."""
+        if ghost is None:
+            return [np.arange(self.rows)]
+        if 0 in self.axes:
+            raise ValueError("ghost batches part axis 0, which here has statistics of its own")
+        (size, strided), samples = ghost, np.arange(self.shape[0])
+        count = -(-len(samples) // size)
+        group = samples % count if strided else samples // size
+        of_row = np.repeat(group, self.rows // max(len(samples), 1))
+        return [np.flatnonzero(of_row == j) for j in range(count)]
+
+    def _spread(self, value: npt.ArrayLike) -> Array:
+        """A value of the rank of x, to which (C,) or (N, C) or a number are brought."""
+        given = np.asarray(value).astype(np.float64)
+        if given.ndim == len(self.shape):
+            return given
+        own = ((), self.axes, (0, *self.axes))[given.ndim]
+        return given.reshape([n if i in own else 1 for i, n in enumerate(self.shape)])
+
+
+class _Forward(NamedTuple):
+    """What a step has computed: (M, C) for each row, or (C,) for the batch."""
+
+    layout: _Layout
+    groups: list[npt.NDArray[np.intp]]
+    share: Array  # (M, 1), the weights divided by their sum in the group
+    normalized: Array
+    stddev: Array
+    factor: Array  # d carried / d normalized
+    carried: Array  # what gamma multiplies
+    mean: Array
+    variance: Array
+    r: Array
+    d: Array
+    state: dict[str, Array]
+
+    @_quiet
+    def output(self, gamma: npt.ArrayLike | None, beta: npt.ArrayLike | None) -> Array:
+        layout = self.layout
+        return layout.restore(layout.matrix(gamma, 1.0) * self.carried + layout.matrix(beta))
+
+    @_quiet
+    def gradients(self, dy: npt.ArrayLike, gamma: npt.ArrayLike | None) -> tuple[Array, ...]:
+        """The gradient by x in its shape, and by a gamma and a beta of each row's own as (M, C)."""
+        dout = self.layout.matrix(dy)
+        g = dout * self.layout.matrix(gamma, 1.0) * self.factor
+        dx = np.empty_like(g)
+        for rows in self.groups:
+            xhat, sums = self.normalized[rows], _times(g, self.normalized)[rows].sum(axis=0)
+            through = _times(self.share[rows], g[rows].sum(axis=0) + xhat * sums)
+            dx[rows] = (g[rows] - through) / self.stddev[rows]
+        return self.layout.restore(dx), _times(dout, self.carried), dout
+
+
+@_quiet
+def _forward(x: npt.ArrayLike, state: Mapping[str, npt.ArrayLike], options: Options) -> _Forward:
+    axis, training, epsilon, weights, ghost, rate, unbiased, renorm, adjustment = options
+    layout = _Layout(np.shape(x), axis)
+    matrix, weight = layout.matrix(x), layout.weights(weights)
+    groups = layout.groups(ghost)
+    given = {name: np.asarray(value).astype(np.float64) for name, value in state.items()}
+    new = {name: np.broadcast_to(v.reshape(-1), layout.channels) for name, v in given.items()}
+    mean, variance = new["moving_mean"], new["moving_variance"]
+    r, d = np.ones_like(mean), np.zeros_like(mean)
+    # Of each row; what follows replaces them in the groups that have weight.
+    means, variances = (np.tile(moment, (len(matrix), 1)) for moment in (mean, variance))
+    share, measured = np.zeros((len(matrix), 1)), np.zeros((len(matrix), 1), bool)
+    counts, moments = [], []
+    for rows in groups:
+        n = weight[rows].sum()
+        if training and n != 0:
+            means[rows], variances[rows] = own = _moments(matrix[rows], weight[rows])
+            share[rows, 0], measured[rows] = weight[rows] / n, True
+            counts.append(n)
+            bessel = n / max(n - 1.0, 1.0) if unbiased and n > 1 else 1.0
+            moments.append([*own, bessel * own[1]])
+    if counts:
+        parts = np.array(counts) / np.sum(counts)
+        mean, variance, corrected = np.einsum("g,gmc->mc", parts, moments)
+        towards = [("moving_mean", mean, rate), ("moving_variance", corrected, rate)]
+        if renorm is not None:
+            *limits, own_rate = renorm
+            unlimited = zip(limits, (0.0, np.inf, np.inf), strict=True)
+            rmin, rmax, dmax = (none if limit is None else limit for limit, none in unlimited)
+            stddev = np.sqrt(variance + epsilon)
+            floored = np.maximum(new["renorm_stddev"], np.sqrt(epsilon))
+            r = np.clip(stddev / floored, rmin, rmax)
+            d = np.clip((mean - new["renorm_mean"]) / floored, -dmax, dmax)
+            towards += [("moving_stddev", np.sqrt(corrected + epsilon), rate)]
+            towards += [("renorm_mean", mean, own_rate), ("renorm_stddev", stddev, own_rate)]
+        if np.isfinite([mean, corrected]).all():
+            new |= {name: (1.0 - part) * new[name] + part * to for name, to, part in towards}
+            if renorm is not None:
+                new["moving_variance"] = np.maximum(new["moving_stddev"] ** 2 - epsilon, 0.0)
+    scale, shift = adjustment if training and adjustment is not None else (1.0, 0.0)
+    scales, stddevs = layout.matrix(scale), np.sqrt(variances + epsilon)
+    normalized = (matrix - means) / stddevs
+    factor = scales * np.where(measured, r, 1.0)
+    carried = factor * normalized + scales * np.where(measured, d, 0.0) + layout.matrix(shift)
+    return _Forward(
+        layout, groups, share, normalized, stddevs, factor, carried, mean, variance, r, d, new
+    )
 
 
 def _moments(matrix: Array, weight: Array) -> tuple[Array, Array]:
@@ -224,36 +374,19 @@ def _moments(matrix: Array, weight: Array) -> tuple[Array, Array]:
     # Sums of numbers near 1e6 lose digits that float64 implementations keep; distances from one of
     # the rows do not. The definitions are the same for x and for x - origin.
     origin = np.where(np.isfinite(rows[0]), rows[0], 0.0)
-    with np.errstate(invalid="ignore", over="ignore"):
-        distance = rows - origin
-        mean = (share * distance).sum(axis=0)
-        variance = (share * (distance - mean) ** 2).sum(axis=0)
-        return origin + mean, variance
+    distance = rows - origin
+    mean = (share * distance).sum(axis=0)
+    variance = (share * (distance - mean) ** 2).sum(axis=0)
+    return origin + mean, variance
 
 
-def _finite(mean: Array, variance: Array) -> bool:
-    return bool(np.isfinite(mean).all() and np.isfinite(variance).all())
+def _times(a: Array, b: Array) -> Array:
+    """The product, and 0 where a is: what has no part in a sum may be NaN."""
+    return np.where(a == 0.0, 0.0, a * b)
 
 
-def _matrix(x: npt.ArrayLike, axis: int) -> tuple[Array, tuple[int, ...]]:
-    """The values as (M, C), and the shape they had with the channels last."""
-    last = np.moveaxis(np.asarray(x).astype(np.float64), axis, -1)
-    rows = int(np.prod(last.shape[:-1]))
-    return last.reshape(rows, last.shape[-1]), last.shape
-
-
-def _restore(matrix: Array, shape: tuple[int, ...], axis: int) -> Array:
-    return np.moveaxis(matrix.reshape(shape), -1, axis)
-
-
-def _row_weights(weights: npt.ArrayLike | None, shape: tuple[int, ...]) -> Array:
-    """One weight for each row of the matrix."""
-    given = np.asarray(1.0 if weights is None else weights).astype(np.float64)
-    padded = given.reshape(given.shape + (1,) * (len(shape) - 1 - given.ndim))
-    return np.broadcast_to(padded, shape[:-1]).reshape(-1)
-
-
-def _vector(value: npt.ArrayLike | None, default: float, channels: int) -> Array:
-    if value is None:
-        return np.full(channels, default)
-    return np.asarray(value).astype(np.float64).reshape(channels)
+def _moving(
+    mean: npt.ArrayLike | None = None, variance: npt.ArrayLike | None = None
+) -> dict[str, npt.ArrayLike]:
+    mean, variance = 0.0 if mean is None else mean, 1.0 if variance is None else variance
+    return {"moving_mean": mean, "moving_variance": variance}
