@@ -22,7 +22,8 @@ KERAS: Any = keras.layers.BatchNormalization
 
 # Of the design: each is None by default, and then all is as in Keras.
 SLOTS = {"statistics", "moving", "adjustment", "affine", "activation"}
-OVERRIDDEN = {"__init__", "build", "call", "get_config"}
+# The last is Keras's hook for a layer that reads other files than its own.
+OVERRIDDEN = {"__init__", "build", "call", "get_config", "load_own_variables"}
 
 
 def test_the_name_and_the_base() -> None:
@@ -48,7 +49,7 @@ def test_call_begins_as_kerass() -> None:
     assert {name for name, _, _ in ours[len(theirs) :]} <= {"sample_weight", "condition"}
 
 
-def test_four_methods_are_overridden() -> None:
+def test_few_methods_are_overridden() -> None:
     written = {name for name in vars(OURS) if name not in vars(type("Empty", (), {}))}
     written -= {"__annotations__", "__static_attributes__", "__firstlineno__"}
     assert {name for name in written if hasattr(KERAS, name)} == OVERRIDDEN

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 import batchnorm
-from batchnorm import affine, functional, layer, moving, reference, renorm, statistics
+from batchnorm import affine, functional, layer, moving, reference, renorm, schedule, statistics
 from batchnorm.affine import Affine
 from batchnorm.renorm import Renorm
 from batchnorm.statistics import Moments
@@ -260,12 +260,48 @@ def test_then() -> None:
     assert_close(value(step, known), value(claim.left, known), SINGLE)
 
 
+@pytest.mark.parametrize("t", [1, 2, 7])
+@pytest.mark.parametrize("kind", [moving.ZeroDebiased, moving.Cumulative])
+def test_averages_that_count(kind: Any, t: int) -> None:
+    options = {"momentum": 0.75} if kind is moving.ZeroDebiased else {}
+    formula = solve(kind.__doc__, **options, batch=X.mean(0), moving=MEAN, t=t)
+    rate = kind(**options).rate(tensor(np.float32(t - 1)))
+    updated = moving.update(tensor(MEAN), tensor(X.mean(0)), rate)
+    assert_close(array(updated), formula["moving"], SINGLE)
+
+
+def test_ramp() -> None:
+    limits = {"first": 1.0, "last": 3.0, "begin": 10, "end": 30}
+    for step in (0, 10, 15, 30, 99):
+        formula = solve(schedule.Ramp.__doc__, **limits, step=step)
+        assert_close(array(schedule.Ramp(**limits)(step)), formula["value"], SINGLE)
+
+
+def test_average() -> None:
+    groups = [X[:2], X[2:5], X[5:]]
+    n_g = np.array([[2.0], [3.0], [3.0]])
+    mean_g, variance_g = (np.stack([f(g, 0) for g in groups]) for f in (np.mean, np.var))
+    formula = solve(statistics.average.__doc__, n_g=n_g, mean_g=mean_g, variance_g=variance_g)
+    parts = [tensor(each.astype("float32")) for each in (n_g, mean_g, variance_g)]
+    measured = statistics.average(Moments(*parts))
+    assert_close(array(measured.mean), formula["mean"], SINGLE)
+    assert_close(array(measured.variance), formula["variance"], SINGLE)
+
+
+def test_given() -> None:
+    known: dict[str, Any] = {"x": X, "scale": GAMMA, "shift": BETA, "epsilon": EPSILON}
+    formula = solve(affine.Given.__doc__, mean=X.mean(0), variance=X.var(0), **known)
+    made = batchnorm.BatchNormalization(affine=affine.Given(), epsilon=EPSILON)
+    y = made(X, training=True, condition=(GAMMA, BETA))
+    assert_close(array(y), formula["y"], SINGLE)
+
+
 def test_exponential() -> None:
     momentum = 0.75
     formula = solve(moving.Exponential.__doc__, momentum=momentum, batch=X.mean(0), moving=MEAN)
     expected = oracle.batch_norm(X, None, None, MEAN, momentum=momentum).moving_mean
     assert_close(formula["moving"], expected, SINGLE)
-    rate = moving.Exponential(momentum).rate()
+    rate = moving.Exponential(momentum).rate(None)
     updated = moving.update(tensor(MEAN), tensor(X.mean(0)), rate)
     assert_close(array(updated), formula["moving"], SINGLE)
     known = {"moving": MEAN, "batch": X.mean(0), "rate": rate}
@@ -277,8 +313,8 @@ def test_exponential() -> None:
     [
         {},
         {"rmin": 0.9, "rmax": 1.1, "dmax": 0.05},
-        {"rmin": 1.5},
-        {"rmax": 0.5},
+        {"rmin": 1.0},
+        {"rmin": 0.0, "rmax": 1.0},
         {"dmax": 0.0},
     ],
     ids=str,
@@ -297,9 +333,8 @@ def test_renorm(limits: dict[str, Any]) -> None:
     for name in ("r", "d", "y"):
         assert_close(formula[name], getattr(expected, name), EXACT)
     option = Renorm(**limits)
-    tensors = {name: tensor(each) for name, each in state.items()}
-    measured = statistics.centre(tensor(X), [0])
-    r, d = option.correction(measured, tensors, EPSILON)
+    measured = statistics.centre(tensor(X), [0]).about(tensor(running["renorm_mean"]))
+    r, d = option.correction(measured, tensor(running["renorm_stddev"]), None, EPSILON)
     assert_close(array(r), formula["r"], SINGLE)
     assert_close(array(d), formula["d"], SINGLE)
     y, _ = batchnorm.batch_norm(X, state, training=True, epsilon=EPSILON, renorm=option)
@@ -328,14 +363,19 @@ def test_a_wrong_claim_would_be_found() -> None:
 
 # Every docstring that has a formula, and so a test above.
 TESTED = {
+    "batchnorm.affine.Given",
     "batchnorm.affine.then",
     "batchnorm.functional.batch_norm",
     "batchnorm.layer.BatchNormalization",
+    "batchnorm.moving.Cumulative",
     "batchnorm.moving.Exponential",
+    "batchnorm.moving.ZeroDebiased",
     "batchnorm.reference",
     "batchnorm.reference.batch_norm_infer",
     "batchnorm.reference.batch_norm_train",
     "batchnorm.renorm.Renorm",
+    "batchnorm.schedule.Ramp",
+    "batchnorm.statistics.average",
     "batchnorm.statistics.centre",
     "batchnorm.statistics.merge",
     "batchnorm.statistics.moments",

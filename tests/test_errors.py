@@ -1,40 +1,114 @@
 """Bad input: what came, what is allowed, how to mend it."""
 
+from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
-from batchnorm import BatchNormalization, Exponential, batch_norm
-from tests.differentiate import precision
+from batchnorm import (
+    BatchNormalization,
+    Exponential,
+    Ghost,
+    Given,
+    Ramp,
+    Renorm,
+    ZeroDebiased,
+    batch_norm,
+    combinations,
+)
+from tests.compare import assert_close
+from tests.differentiate import BACKEND, MODES, compiled, precision, tensors, to_numpy
 
+DEFAULTS = {name: each.default for name, each in signature(BatchNormalization).parameters.items()}
 STATE = {"moving_mean": np.zeros(3, "float32"), "moving_variance": np.ones(3, "float32")}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"momentum": 1.0}, r"momentum must be in \[0, 1\), received 1.0"),
-        ({"momentum": -0.1}, r"momentum must be in \[0, 1\), received -0.1"),
-        ({"momentum": float("nan")}, r"momentum must be in \[0, 1\), received nan"),
+        ({"momentum": 1.0}, r"momentum should be in \[0, 1\), .*received 1.0"),
+        ({"momentum": -0.1}, r"momentum should be in \[0, 1\), .*received -0.1"),
+        ({"momentum": float("nan")}, r"momentum should be in \[0, 1\), .*received nan"),
+        ({"momentum": True}, r"momentum should be in \[0, 1\), .*received True"),
+        ({"momentum": "0.9"}, "momentum should be in .*received '0.9'"),
         ({"epsilon": -1e-3}, "epsilon must be at least 0, received -0.001"),
-        ({"axis": (1, 3)}, r"axis must be one axis, received \(1, 3\)"),
-        ({"moving": 0.9}, r"moving must be an object like Exponential\(0.9\).*received 0.9"),
-        ({"moving": Exponential}, r"moving must be an object like Exponential\(0.9\)"),
+        ({"moving": 0.9}, r"moving must be an object like ZeroDebiased\(0.9\).*received 0.9"),
+        ({"moving": Exponential}, r"moving must be an object like ZeroDebiased\(0.9\)"),
         ({"moving": keras.layers.Dropout(0.5)}, "moving must be an object like"),
         ({"moving": "ema"}, "moving must be an object .* received 'ema'"),
-        ({"moving": Exponential(0.5), "momentum": 0.9}, "Both momentum=0.9 and moving="),
+        ({"statistics": 32}, r"statistics must be an object like Ghost\(32\), .*received 32"),
+        ({"statistics": Ghost}, r"statistics must be an object like Ghost\(32\)"),
+        ({"affine": (1.0, 0.0)}, r"affine must be an object like Given\(\), .*received \(1"),
+        ({"adjustment": (1.0, 0.0)}, "adjustment must be an object like lambda shape"),
+        ({"renorm": 3.0}, r"renorm must be an object like Renorm\(rmax=3, dmax=5\), True"),
+        ({"activation": "rleu"}, "rleu"),
         ({"renorm": True, "renorm_clipping": {"rmx": 1.0}}, r"keys .*\['rmx'\].*rmin, rmax"),
-        ({"renorm": True, "renorm_clipping": {"rmax": 1, "rmin": 2}}, "rmin=2, rmax=1"),
-        ({"renorm": True, "renorm_clipping": {"rmin": -1.0}}, "rmin=-1.0"),
-        ({"renorm": True, "renorm_clipping": {"dmax": -1.0}}, "dmax=-1.0"),
-        ({"renorm": True, "renorm_momentum": 1.5}, "renorm_momentum must be in .* received 1.5"),
+        ({"renorm": True, "renorm_clipping": {"rmax": 1, "rmin": 2}}, "rmin should be .*ived 2"),
+        ({"renorm": True, "renorm_clipping": {"rmin": -1.0}}, "rmin should be .*received -1.0"),
+        ({"renorm": True, "renorm_clipping": {"rmax": 0.9}}, "rmax should be at least 1.*0.9"),
+        ({"renorm": True, "renorm_clipping": {"dmax": -1.0}}, "dmax should be .*received -1.0"),
+        ({"renorm": True, "renorm_momentum": 1.5}, "renorm_momentum should be .*received 1.5"),
     ],
 )
 def test_the_constructor_refuses(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BatchNormalization(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Renorm(rmin=1.5), r"rmin should be in \[0, 1\], .*received 1.5"),
+        (lambda: Renorm(rmax=0.5), "rmax should be at least 1, .*received 0.5"),
+        (lambda: Renorm(rmax=float("nan")), "rmax should be at least 1, .*received nan"),
+        (lambda: Renorm(rmax=lambda step: 3.0), "rmax should be .*LearningRateSchedule; received"),
+        (lambda: Renorm(dmax=-0.1), "dmax should be non-negative, .*received -0.1"),
+        (lambda: Renorm(momentum=1.0), "momentum should be .*received 1.0"),
+        (lambda: Ghost(0), "size must be a whole number .* Received 0"),
+        (lambda: Ghost(2.0), "size must be a whole number .* Received 2.0"),
+        (lambda: Ghost(True), "size must be a whole number .* Received True"),
+        (lambda: Exponential(1.0), "momentum should be .*received 1.0"),
+        (lambda: ZeroDebiased(-1.0), "momentum should be .*received -1.0"),
+        (lambda: Ramp(0.0, 1.0, 5, 5), "end must be above begin; received begin=5, end=5"),
+    ],
+)
+def test_the_slots_values_refuse(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"moving": ZeroDebiased(0.9), "momentum": 0.9}, r"moving=Exponential\(0.9\)"),
+    ({"renorm": Renorm(), "renorm_clipping": {"rmax": 3.0}}, "those of the object"),
+    ({"renorm": Renorm(), "renorm_momentum": 0.9}, "those of the object"),
+    ({"affine": Given(), "center": False}, "gamma and a beta, and the layer then has none"),
+    ({"affine": Given(), "gamma_initializer": "zeros"}, "gamma and a beta"),
+    ({"affine": Given(), "beta_regularizer": "l2"}, "gamma and a beta"),
+    ({"statistics": Ghost(2), "synchronized": True}, "less than a batch"),
+    ({"statistics": Ghost(2), "axis": 0}, "channels and not samples"),
+    ({"statistics": Ghost(2), "axis": [0, 1]}, "channels and not samples"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED)
+def test_what_has_no_meaning_together(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"have no meaning together: .*{message}"):
+        BatchNormalization(**arguments)
+
+
+def test_every_line_of_the_table_is_tested() -> None:
+    for line in combinations.REFUSED:
+        assert any(
+            line.applies({**DEFAULTS, **arguments}, set(arguments)) for arguments, _ in REFUSED
+        ), line.given
+
+
+def test_ghosts_along_a_channel_axis_that_is_counted_from_the_end() -> None:
+    with pytest.raises(ValueError, match="Ghost cuts the batch along axis 0"):
+        BatchNormalization(axis=-2, statistics=Ghost(2))(np.ones((4, 3)), training=True)
 
 
 @pytest.mark.parametrize("axis", [4, -5])
@@ -66,7 +140,9 @@ def test_complex_input(training: bool) -> None:
 @pytest.mark.parametrize("shape", [(3,), (2, 5), (2, 4, 4, 3)])
 def test_a_mask_that_does_not_fit(shape: tuple[int, ...]) -> None:
     x = np.ones((2, 4, 4, 3), "float32")
-    with pytest.raises(ValueError, match=r"do not fit an input of shape \(2, 4, 4, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"mask of shape .* does not fit an input of shape \(2, 4, 4, 3\)"
+    ):
         BatchNormalization()(x, training=True, mask=np.ones(shape, bool))
 
 
@@ -74,7 +150,7 @@ def test_a_state_that_lacks_something() -> None:
     x = np.ones((2, 3), "float32")
     with pytest.raises(ValueError, match=r"lacks moving_variance: it needs .* has moving_mean"):
         batch_norm(x, {"moving_mean": np.zeros(3)})
-    with pytest.raises(ValueError, match=r"moving_mean is \(2,\), but the input has 3 channels"):
+    with pytest.raises(ValueError, match=r"moving_mean is \(2,\), but .* must be \(3,\)"):
         batch_norm(x, {"moving_mean": np.zeros(2), "moving_variance": np.ones(3)})
 
 
@@ -97,3 +173,92 @@ def test_integers_are_computed_in_float32() -> None:
     y, _ = batch_norm(x, STATE, training=True, epsilon=0.5)
     assert keras.backend.standardize_dtype(y.dtype) == "float32"
     assert np.allclose(y, batch_norm(x.astype("float32"), STATE, training=True, epsilon=0.5)[0])
+
+
+@pytest.mark.parametrize("name", ["mask", "sample_weight"])
+@pytest.mark.parametrize("bad", [-1.0, float("nan")])
+def test_a_negative_weight(name: str, bad: float) -> None:
+    x, weights = np.ones((2, 4, 3), "float32"), np.array([[1, 1, bad, 1], [1, 1, 1, 1]], "float32")
+    with pytest.raises(ValueError, match=f"{name} must not be negative, and holds {bad}"):
+        BatchNormalization()(x, training=True, **{name: weights})
+    with pytest.raises(ValueError, match=f"{name} must not be negative"):
+        batch_norm(x, STATE, training=True, **{name: weights})
+
+
+@pytest.mark.parametrize("mode", [mode for mode in (*MODES, "compile") if mode != "eager"])
+def test_a_negative_weight_in_compiled_code(mode: str) -> None:
+    """It cannot be an error there: the output is NaN and the state stays."""
+    if mode == "compile" and BACKEND != "torch":
+        pytest.skip("torch.compile is PyTorch's")
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+
+    def step(x: Any, weights: Any, mean: Any, variance: Any) -> Any:
+        state = {"moving_mean": mean, "moving_variance": variance}
+        y, state = batch_norm(x, state, training=True, sample_weight=weights)
+        return y, state["moving_mean"], state["moving_variance"]
+
+    y, mean, variance = compiled(step, mode)(
+        *tensors([x, [1, -1, 1, 1], *STATE.values()], "float32")
+    )
+    assert np.isnan(to_numpy(y)).all()
+    assert_close(to_numpy(mean), np.zeros(3), 0)
+    assert_close(to_numpy(variance), np.ones(3), 0)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "eager"])
+def test_a_negative_weight_that_compiled_code_encloses(mode: str) -> None:
+    weights = np.array([1, -1, 1, 1], "float32")
+    step = compiled(lambda x: batch_norm(x, STATE, training=True, sample_weight=weights)[0], mode)
+    with pytest.raises(ValueError, match="sample_weight must not be negative, and holds -1.0"):
+        step(*tensors([np.ones((4, 3), "float32")]))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("adjusted", "message"),
+    [
+        (2.0, r"must return a pair, \(scale, shift\), and returned 2.0"),
+        ((1.0, 0.0, 0.0), "must return a pair"),
+        ((np.ones(4), 0.0), r"scale of shape \(4,\) does not fit .* \(2, 4, 3\).* \(3,\) per"),
+        ((1.0, np.ones((5, 3))), r"shift of shape \(5, 3\) does not fit .*\(2, 3\) per sample"),
+        ((np.ones((2, 4, 3)), 0.0), r"scale of shape \(2, 4, 3\) does not fit"),
+    ],
+)
+def test_an_adjustment_that_returns_the_wrong_thing(mode: str, adjusted: Any, message: str) -> None:
+    layer = BatchNormalization(adjustment=lambda shape: adjusted)
+    layer.build((2, 4, 3))
+    step = compiled(lambda x: layer(x, training=True), mode)
+    with pytest.raises(ValueError, match=message):
+        step(*tensors([np.ones((2, 4, 3), "float32")]))
+
+
+@pytest.mark.parametrize("name", ["gamma", "beta"])
+@pytest.mark.parametrize("shape", [(1,), (4,), (2, 4), (3, 3), (2, 4, 3), (2, 1, 1, 3)])
+def test_a_parameter_that_does_not_fit(name: str, shape: tuple[int, ...]) -> None:
+    x = np.ones((2, 4, 3), "float32")
+    with pytest.raises(ValueError, match=rf"{name} of shape .* does not fit .*\(2, 3\) per sample"):
+        batch_norm(x, STATE, **{name: np.ones(shape, "float32")})
+
+
+def test_conditions_that_do_not_fit() -> None:
+    x, layer = np.ones((2, 3), "float32"), BatchNormalization(affine=Given())
+    with pytest.raises(ValueError, match=r"needs condition=\(scale, shift\) .*received None"):
+        layer(x)
+    with pytest.raises(ValueError, match=r"needs condition=\(scale, shift\)"):
+        layer(x, condition=np.ones(3))
+    with pytest.raises(ValueError, match=r"gamma of shape \(4,\) does not fit"):
+        layer(x, condition=(np.ones(4), np.ones(3)))
+    with pytest.raises(ValueError, match=r"make it with affine=Given\(\)"):
+        BatchNormalization()(x, condition=(np.ones(3), np.ones(3)))
+
+
+def test_axes_that_are_none() -> None:
+    with pytest.raises(ValueError, match="none of them twice"):
+        BatchNormalization(axis=(1, -1)).build((2, 3))
+    with pytest.raises(ValueError, match=r"axis=\(1, 4\) names no axis"):
+        BatchNormalization(axis=(1, 4)).build((2, 3, 4, 5))
+    with pytest.raises(ValueError, match=r"axis \(1, 2\) of \(None, None, 3\)"):
+        BatchNormalization(axis=(1, 2)).build((None, None, 3))
+    state = {"moving_mean": np.zeros(3), "moving_variance": np.ones(3)}
+    with pytest.raises(ValueError, match=r"moving_mean is \(3,\), .* must be \(1, 4, 1, 3\)"):
+        batch_norm(np.ones((2, 4, 5, 3), "float32"), state, axis=(1, 3))

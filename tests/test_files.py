@@ -326,11 +326,6 @@ def test_the_axis_of_tf_keras(axis: Any) -> None:
     assert layer.gamma.shape == (3,)
 
 
-def test_two_axes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"axis must be one axis, received \[1, 2\]"):
-        OURS(axis=[1, 2])
-
-
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="a SavedModel is a file of TensorFlow's"
 )

@@ -3,13 +3,11 @@
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
 from batchnorm import Moments, merge, moments
-from batchnorm.statistics import align
 from tests import oracle
 from tests.compare import assert_close
 from tests.differentiate import Array, tensors, to_numpy
@@ -88,28 +86,3 @@ def test_parts_far_from_zero_keep_their_variance() -> None:
     merged = merge(*(measure(part) for part in np.split(x, 8)))
     # Each part's mean is rounded to 0.06, which is all that is lost.
     assert_close(to_numpy(merged.variance), x.astype("float64").var(0), 0.1)
-
-
-@pytest.mark.parametrize(
-    ("weights", "shape", "axis", "aligned"),
-    [
-        ((4,), (4, 5, 6, 3), 3, (4, 1, 1, 1)),
-        ((4, 5), (4, 5, 6, 3), 3, (4, 5, 1, 1)),
-        ((4, 1, 6), (4, 5, 6, 3), 3, (4, 1, 6, 1)),
-        ((4, 6), (4, 3, 6), 1, (4, 1, 6)),
-        ((4,), (4, 3, 6), 1, (4, 1, 1)),
-        ((4, 3), (4, 3, 6), 1, (4, 3, 1)),
-        ((), (4, 3), 1, (1, 1)),
-        ((4,), (None, 3), 1, (4, 1)),
-    ],
-)
-def test_align(
-    weights: tuple[int, ...], shape: tuple[int | None, ...], axis: int, aligned: tuple[int, ...]
-) -> None:
-    assert tuple(align(np.ones(weights), shape, axis, "float32").shape) == aligned
-
-
-@pytest.mark.parametrize("weights", [(5,), (4, 6), (4, 5, 6, 1), (1, 1, 1, 1), (4, 5, 3)])
-def test_weights_that_do_not_fit(weights: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"do not fit.*\(4, 5, 6, 3\).*\(4, 5, 6\).*\(4,\)"):
-        align(np.ones(weights), (4, 5, 6, 3), 3, "float32")

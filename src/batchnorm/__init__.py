@@ -2,10 +2,31 @@
 
 from importlib.metadata import version
 
-from batchnorm.functional import batch_norm
+from batchnorm.affine import Given
+from batchnorm.functional import batch_norm, state_names
+from batchnorm.ghost import Ghost
 from batchnorm.layer import BatchNormalization
-from batchnorm.moving import Exponential
+from batchnorm.moving import Cumulative, Exponential, ZeroDebiased
+from batchnorm.recipes import BatchRenormalization, GhostBatchNormalization
+from batchnorm.renorm import Renorm
+from batchnorm.schedule import Ramp
 from batchnorm.statistics import Moments, merge, moments
 
-__all__ = ["BatchNormalization", "Exponential", "Moments", "batch_norm", "merge", "moments"]
+__all__ = [
+    "BatchNormalization",
+    "BatchRenormalization",
+    "Cumulative",
+    "Exponential",
+    "Ghost",
+    "GhostBatchNormalization",
+    "Given",
+    "Moments",
+    "Ramp",
+    "Renorm",
+    "ZeroDebiased",
+    "batch_norm",
+    "merge",
+    "moments",
+    "state_names",
+]
 __version__ = version("batchnorm")

@@ -1,19 +1,23 @@
 """Batch normalization as a function: the stages in order, state passed in and handed back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from batchnorm import kernels, replicas
-from batchnorm.affine import Affine, then
-from batchnorm.moving import Exponential, Moving, update, usable
+from batchnorm.affine import Affine, fitted, then
+from batchnorm.ghost import Ghost
+from batchnorm.kernels import Plan, moments_dtype
+from batchnorm.moving import Exponential, Moving
 from batchnorm.renorm import Renorm
-from batchnorm.statistics import Moments, align, centre
+from batchnorm.training import advance, train
+from batchnorm.weights import align
 
 Tensor = Any
 State = Mapping[str, Tensor]
+Adjustment = Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]
 
 _MOVING = Exponential()
 
@@ -25,13 +29,17 @@ def batch_norm(
     beta: Tensor | None = None,
     *,
     training: bool = False,
-    axis: int = -1,
+    axis: int | Sequence[int] = -1,
     epsilon: float = 1e-3,
+    statistics: Ghost | None = None,
     moving: Moving = _MOVING,
     renorm: Renorm | None = None,
+    adjustment: Adjustment | None = None,
+    activation: Callable[[Tensor], Tensor] | None = None,
     mask: Tensor | None = None,
+    sample_weight: Tensor | None = None,
     synchronized: bool = False,
-) -> tuple[Tensor, State]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Normalizes each channel to mean 0 and variance 1, then scales and shifts it.
 
     y = (x - mean) / sqrt(variance + epsilon) * gamma + beta
@@ -43,29 +51,37 @@ def batch_norm(
         x: `(N, ..., C)`, or with the channels at `axis`. Half precision is computed in float32,
             integers likewise.
         state: `moving_mean` and `moving_variance`, each `(C,)`, by name; with `renorm` also
-            `moving_stddev`, `renorm_mean` and `renorm_stddev`.
-        gamma: scale `(C,)`; `None` is 1.
-        beta: shift `(C,)`; `None` is 0.
+            `moving_stddev`, `renorm_mean` and `renorm_stddev`; where something depends on the step
+            also `step`, a whole number from 0. `state_names` tells which.
+        gamma: scale `(C,)`, or `(N, C)` per sample; `None` is 1.
+        beta: shift, likewise; `None` is 0.
         training: whether to use and to record the statistics of this batch.
-        axis: the channel axis.
+        axis: the channel axis, or several that keep statistics of their own; with several, gamma,
+            beta and the state have the rank of `x`, and 1 on all other axes.
         epsilon: added to the variance under the root, in units of x squared.
+        statistics: how a batch is measured: whole, or `Ghost(size)` for groups of samples.
         moving: how the moving statistics follow the batches'.
         renorm: correct the batch's moments towards running ones; `None` for not.
-        mask: elements that count in the statistics, boolean or 0 and 1, of any shape that
-            broadcasts against `x` without its channel axis: `(N,)`, `(N, ...)`. Missing axes are
-            added on the right. The rest is normalized too, but not measured.
+        adjustment: in training, from the shape of `x` to a scale and a shift, each like gamma, that
+            come after the normalization and before gamma; a random one is a regularizer.
+        activation: what is done to y in the end, in float32 or float64; `None` for nothing.
+        mask: elements that count in the statistics, of any shape that broadcasts against `x`
+            without its channel axis: `(N,)`, `(N, ...)`. Missing axes are added on the right. The
+            rest is normalized too, but not measured. Boolean, or weights as below.
+        sample_weight: how often each element counts, at least 0, of such shapes; 2 is as if the
+            element were there twice. Times `mask`, where both are given.
         synchronized: measure over the batches of all replicas (TensorFlow's strategies).
 
     Returns:
         y, shaped like `x` and in its dtype (float32 for integers), and the state after this call,
         a new dictionary, in float32 or float64; after training it carries no gradients, in
-        inference it is as it was. A batch without a single counted element is normalized by the
-        moving statistics; it leaves the state as it is, and so does one whose moments are not
-        finite.
+        inference it is as it was. A batch (or a ghost batch) without any weight is normalized by
+        the moving statistics; it leaves the state as it is, and so does a batch whose moments are
+        not finite. Weights that are negative in code that is compiled make y NaN.
 
     Raises:
-        ValueError: `axis` is out of range, `x` is complex, the state lacks a name or has another
-            shape, or `mask` does not fit.
+        ValueError: `axis` is out of range, `x` is complex, the state lacks a name, or a shape does
+            not fit; a weight is negative; the adjustment returns no pair.
 
     Example:
         >>> import numpy as np
@@ -81,71 +97,112 @@ def batch_norm(
     """
     x = ops.convert_to_tensor(x)
     plan = kernels.plan(len(x.shape), axis, keras.backend.standardize_dtype(x.dtype))
-    kernel = kernels.choose(plan)
-    state = _checked(state, x.shape[plan.axis], renorm)
-    weights = None if mask is None else align(mask, x.shape, plan.axis, plan.moments_dtype)
+    known = _checked(state, state_names(moving, renorm), plan, x.shape)
     affine = Affine(
-        1.0 if gamma is None else _cast(gamma, plan), 0.0 if beta is None else _cast(beta, plan)
+        1.0 if gamma is None else _fitted("gamma", gamma, plan, x),
+        0.0 if beta is None else _fitted("beta", beta, plan, x),
     )
-    if not training:
-        mean, variance = _cast(state["moving_mean"], plan), _cast(state["moving_variance"], plan)
-        return _like(kernel.infer(plan, x, mean, variance, affine, epsilon), x), state
-
-    known = {name: _cast(ops.stop_gradient(value), plan) for name, value in state.items()}
-    prior = (known["moving_mean"], known["moving_variance"])
-    if weights is not None and weights.shape[plan.axis] != 1:
-        # A mask of Keras's that covers the channel axis: a channel that it hides in every sample
-        # is padding, which Keras leaves at beta, and its own tests want it to differ from
-        # inference.
-        prior = (0.0, 0.0)
-    total = replicas.total() if synchronized else None
-    if renorm is not None:
-        measured = centre(_cast(ops.stop_gradient(x), plan), plan.axes, weights, prior, total)
-        affine = then(renorm.correction(measured, known, epsilon), affine)
-    y, batch = kernel.train(plan, x, affine, epsilon, prior, weights, total)
-    return _like(y, x), _advance(state, batch, epsilon, moving, renorm)
-
-
-def _advance(
-    state: State, batch: Moments, epsilon: float, moving: Moving, renorm: Renorm | None
-) -> State:
-    # In the dtype of the state, which may be finer than that of the batch; and without gradients,
-    # or the state of a custom loop on PyTorch would drag along the graphs of all steps before.
-    dtype = state["moving_mean"].dtype
-    mean, variance = (ops.cast(ops.stop_gradient(value), dtype) for value in batch[1:])
-    batch = Moments(batch.count, mean, variance)
-    if renorm is not None:
-        new = renorm.step(state, batch, moving.rate(), epsilon)
+    if training:
+        weights = _weights(plan, x, mask, sample_weight)
+        if adjustment is not None:
+            affine = then(_adjusted(adjustment, plan, x), affine)
+        total = replicas.total() if synchronized else None
+        y, batch = train(plan, x, known, affine, epsilon, statistics, renorm, weights, total)
+        known = advance(known, batch, epsilon, moving, renorm)
     else:
-        new = {
-            "moving_mean": update(state["moving_mean"], batch.mean, moving.rate()),
-            "moving_variance": update(state["moving_variance"], batch.variance, moving.rate()),
-        }
-    kept = usable(batch)
-    return {name: ops.where(kept, value, state[name]) for name, value in new.items()}
-
-
-def _checked(state: State, channels: int | None, renorm: Renorm | None) -> dict[str, Tensor]:
-    """The state by name, in float32 or float64; its names and shapes are right."""
-    names = ("moving_mean", "moving_variance", *(renorm.STATE if renorm else ()))
-    if missing := [name for name in names if name not in state]:
-        raise ValueError(
-            f"The state lacks {', '.join(missing)}: it needs {', '.join(names)}, each ({channels},)"
-            f", and has {', '.join(state) or 'nothing'}."
-        )
-    tensors = {name: ops.convert_to_tensor(state[name]) for name in names}
-    for name, value in tensors.items():
-        if tuple(value.shape) != (channels,):
-            raise ValueError(
-                f"{name} is {tuple(value.shape)}, but the input has {channels} channels: it must "
-                f"be ({channels},). Is axis the channels' axis?"
-            )
-    return {
-        name: ops.cast(value, kernels.moments_dtype(value.dtype)) for name, value in tensors.items()
+        mean, variance = (_cast(known[name], plan) for name in ("moving_mean", "moving_variance"))
+        y = kernels.choose(plan).infer(plan, x, mean, variance, affine, epsilon)
+    y = y if activation is None else activation(y)
+    return _like(y, x), {
+        name: ops.reshape(value, _state_shape(name, plan, x.shape)) for name, value in known.items()
     }
 
 
-def _cast(value: Tensor, plan: kernels.Plan) -> Tensor:
+def state_names(moving: Moving = _MOVING, renorm: Renorm | None = None) -> tuple[str, ...]:
+    """What the state of `batch_norm` holds.
+
+    Args:
+        moving: as for `batch_norm`.
+        renorm: as for `batch_norm`.
+
+    Returns:
+        The names: of vectors `(C,)`, and "step", of a whole number, if it is needed.
+
+    Example:
+        >>> state_names()
+        ('moving_mean', 'moving_variance')
+    """
+    counts = moving.counts or (renorm is not None and renorm.counts)
+    return (
+        "moving_mean",
+        "moving_variance",
+        *(renorm.STATE if renorm else ()),
+        *(("step",) if counts else ()),
+    )
+
+
+def _adjusted(adjustment: Adjustment, plan: Plan, x: Tensor) -> Affine:
+    pair = adjustment(ops.shape(x))
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise ValueError(
+            f"The adjustment must return a pair, (scale, shift), and returned {pair!r}. Return "
+            "(scale, 0.0) where there is nothing to add."
+        )
+    names = ("The adjustment's scale", "The adjustment's shift")
+    return Affine(*(_fitted(name, value, plan, x) for name, value in zip(names, pair, strict=True)))
+
+
+def _weights(
+    plan: Plan, x: Tensor, mask: Tensor | None, sample_weight: Tensor | None
+) -> Tensor | None:
+    """Both as one, of the rank of `x`."""
+    weights = None
+    # Keras's own masks lack the last axis, whichever is the channels'.
+    last = (plan.rank - 1,)
+    for name, given, lacking in (
+        ("mask", mask, (plan.axis, last)),
+        ("sample_weight", sample_weight, (plan.axis,)),
+    ):
+        if given is not None:
+            aligned = align(name, given, x.shape, lacking, plan.moments_dtype)
+            weights = aligned if weights is None else weights * aligned
+    return weights
+
+
+def _checked(
+    state: State, names: Sequence[str], plan: Plan, shape: Sequence[int | None]
+) -> dict[str, Tensor]:
+    """The state by name, its vectors in float32 or float64, a size for each channel axis."""
+    vector = plan.parameter_shape(shape)
+    if missing := [name for name in names if name not in state]:
+        raise ValueError(
+            f"The state lacks {', '.join(missing)}: it needs {', '.join(names)}, each {vector}"
+            f"{', step a whole number' if 'step' in names else ''}; it has "
+            f"{', '.join(state) or 'nothing'}."
+        )
+    tensors = {name: ops.convert_to_tensor(state[name]) for name in names}
+    for name, value in tensors.items():
+        if tuple(value.shape) != (expected := _state_shape(name, plan, shape)):
+            raise ValueError(
+                f"{name} is {tuple(value.shape)}, but for an input of shape {tuple(shape)} with "
+                f"its channels at axis {', '.join(map(str, plan.axis))} it must be {expected}. Is "
+                "axis the channels' axis?"
+            )
+        if name != "step":
+            value = ops.cast(value, moments_dtype(value.dtype))
+            tensors[name] = ops.reshape(value, [shape[axis] for axis in plan.axis])
+    return tensors
+
+
+def _state_shape(name: str, plan: Plan, shape: Sequence[int | None]) -> tuple[int | None, ...]:
+    return () if name == "step" else plan.parameter_shape(shape)
+
+
+def _fitted(name: str, value: Tensor, plan: Plan, x: Tensor) -> Tensor:
+    return fitted(name, value, x.shape, plan.axis, plan.moments_dtype)
+
+
+def _cast(value: Tensor, plan: Plan) -> Tensor:
     return ops.cast(value, plan.moments_dtype)
 
 

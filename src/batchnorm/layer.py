@@ -1,19 +1,22 @@
 """`BatchNormalization`: Keras's layer with every stage replaced; it keeps state and config."""
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from batchnorm import kernels
-from batchnorm.functional import batch_norm
+from batchnorm import combinations, kernels, variables
+from batchnorm.affine import Given
+from batchnorm.functional import Adjustment, batch_norm, state_names
+from batchnorm.ghost import Ghost
 from batchnorm.moving import Exponential, Moving
 from batchnorm.renorm import Renorm
+from batchnorm.slots import filled, revived
 
 Tensor = Any
-
-_MOMENTUM = 0.99
 
 
 @keras.saving.register_keras_serializable(package="batchnorm")
@@ -27,26 +30,41 @@ class BatchNormalization(keras.layers.BatchNormalization):
     `keras.layers.BatchNormalization`, with the same defaults.
 
     Args:
-        axis: the channel axis: -1 for channels last, 1 for channels first.
-        momentum: what a step keeps of the moving statistics, in [0, 1); not used beside `moving`.
+        axis: the channel axis: -1 for channels last, 1 for channels first; or several axes that
+            keep statistics of their own, such as `(1, 3)`.
+        momentum: what a step keeps of the moving statistics, in [0, 1), or a schedule as in
+            `Exponential`; not used beside `moving`.
         epsilon: added to the variance under the root, in units of the input squared; at least 0.
-        moving: how the moving statistics follow the batches'; `None` is `Exponential(momentum)`.
+        renorm: batch renormalization: `True` for Keras's, with `renorm_clipping` and
+            `renorm_momentum`, or `Renorm(...)`, whose limits may be schedules.
+        statistics: how a batch is measured: `None` for whole, `Ghost(size)` for groups of samples.
+        moving: how the moving statistics follow the batches': `Exponential(momentum)`, which is
+            the default, `ZeroDebiased(momentum)` or `Cumulative()`.
+        adjustment: in training, a function from the shape of the inputs to a pair (scale, shift),
+            each a number, `(C,)` or `(N, C)`, that come after renorm and before gamma and beta. If
+            it takes a `seed`, that is a `keras.random.SeedGenerator` of the layer's.
+        affine: `None` for gamma and beta, `Given()` for a scale and a shift from the call.
+        activation: what is done in the end: whatever `keras.activations.get` takes.
         **kwargs: those of `keras.layers.Layer`, such as `name` and `dtype`. Weights and moving
             statistics are never half precision: with `dtype="float16"` they are float32.
 
     Call arguments:
         inputs: `(N, ..., C)`, or with the channels at `axis`; any rank.
         training: whether to use and to record the statistics of this batch.
-        mask: elements that count in the statistics: boolean or 0 and 1, of any shape that
-            broadcasts against the inputs without their channel axis: `(N,)`, `(N, ...)`.
-            Masks that Keras propagates are taken.
+        mask: elements that count in the statistics: boolean, or weights like `sample_weight`, of
+            any shape that broadcasts against the inputs without their channel axis: `(N,)`,
+            `(N, ...)`. Masks that Keras propagates are taken.
+        sample_weight: how often each element counts in the statistics, at least 0, of such shapes.
+            With a mask the two multiply.
+        condition: with `affine=Given()`, the pair (scale, shift): numbers, `(C,)` or `(N, C)`.
 
     Returns:
         y, shaped like the inputs, in the layer's compute dtype.
 
     Raises:
-        ValueError: an argument is out of range; `synchronized=True` without TensorFlow; inputs
-            without a static number of channels, complex ones, or a mask that does not fit.
+        ValueError: an argument is out of range or has no meaning beside another one;
+            `synchronized=True` without TensorFlow; inputs without a static number of channels,
+            complex ones; weights that do not fit or are negative.
 
     Example:
         >>> import keras, numpy as np
@@ -56,16 +74,16 @@ class BatchNormalization(keras.layers.BatchNormalization):
         [[-1.0], [1.0]]
 
     References:
-        Ioffe and Szegedy 2015, arXiv:1502.03167, Algorithms 1 and 2; with `renorm=True`
+        Ioffe and Szegedy 2015, arXiv:1502.03167, Algorithms 1 and 2; with `renorm`
         Ioffe 2017, arXiv:1702.03275, Algorithm 1.
     """
 
-    dtype_policy: keras.DTypePolicy
+    autocast: bool
 
     def __init__(
         self,
         axis: int | Sequence[int] = -1,
-        momentum: float = _MOMENTUM,
+        momentum: Any = 0.99,
         epsilon: float = 1e-3,
         center: bool = True,
         scale: bool = True,
@@ -77,21 +95,32 @@ class BatchNormalization(keras.layers.BatchNormalization):
         gamma_regularizer: Any = None,
         beta_constraint: Any = None,
         gamma_constraint: Any = None,
-        renorm: bool = False,
+        renorm: bool | Renorm = False,
         renorm_clipping: dict[str, float] | None = None,
         renorm_momentum: float = 0.99,
         synchronized: bool = False,
+        statistics: Ghost | None = None,
         moving: Moving | None = None,
+        adjustment: Adjustment | None = None,
+        affine: Given | None = None,
+        activation: Any = None,
         **kwargs: Any,
     ) -> None:
-        if renorm:
-            Renorm.from_clipping(renorm_clipping, renorm_momentum)  # refuses what is out of range
+        momentum, renorm = revived(momentum), revived(renorm)
+        statistics = filled("statistics", statistics, Ghost, "Ghost(32)")
+        moving = filled("moving", moving, Moving, "ZeroDebiased(0.9)")
+        affine = filled("affine", affine, Given, "Given()")
+        if not isinstance(renorm, bool):
+            renorm = filled("renorm", renorm, Renorm, "Renorm(rmax=3, dmax=5), True") or False
+        given = locals()
+        combinations.check(given, {name for name in _DEFAULTS if given[name] != _DEFAULTS[name]})
+        Exponential(momentum)  # refuses what is out of range
+        if renorm is True:
+            Renorm.from_clipping(renorm_clipping, renorm_momentum)  # likewise
         super().__init__(
-            axis=_single(axis),
-            momentum=momentum,
             epsilon=_not_negative(epsilon),
-            center=center,
-            scale=scale,
+            center=center and affine is None,
+            scale=scale and affine is None,
             beta_initializer=beta_initializer,
             gamma_initializer=gamma_initializer,
             moving_mean_initializer=moving_mean_initializer,
@@ -100,74 +129,147 @@ class BatchNormalization(keras.layers.BatchNormalization):
             gamma_regularizer=gamma_regularizer,
             beta_constraint=beta_constraint,
             gamma_constraint=gamma_constraint,
-            renorm=renorm,
+            renorm=bool(renorm),
             renorm_clipping=renorm_clipping,
             renorm_momentum=renorm_momentum,
             synchronized=synchronized,
             **kwargs,
         )
-        self.moving = _slot(moving, momentum)
+        # What Keras's constructor would not take.
+        self.axis = axis if isinstance(axis, int) else _axes(axis)
+        self.momentum, self.renorm = momentum, renorm
+        self.statistics, self.moving, self.affine = statistics, moving, affine
+        self.adjustment = filled("adjustment", adjustment, Callable, "lambda shape: (2.0, 0.0)")
+        if adjustment and "seed" in inspect.signature(self.adjustment).parameters:
+            self.seed_generator = keras.random.SeedGenerator()
+        self.activation = None if activation is None else keras.activations.get(activation)
+        # Keras would make half precision of weights and conditions too.
+        self.casts, self.autocast = self.autocast, False
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Makes gamma, beta, moving_mean and moving_variance, each `(C,)`, in this order."""
+        """Makes gamma, beta, moving_mean and moving_variance in this order, then the slots' own.
+
+        Each is `(C,)`; for several axes it has the rank of the inputs, and 1 on all other axes.
+        """
         plan = kernels.plan(len(input_shape), self.axis, self.compute_dtype)
-        if input_shape[plan.axis] is None:
+        axes = (self.axis,) if isinstance(self.axis, int) else self.axis
+        sizes = {axis: input_shape[axis] for axis in axes}
+        if None in sizes.values():
             raise ValueError(
                 f"BatchNormalization needs to know the number of channels, axis {self.axis} of "
                 f"{tuple(input_shape)}: give that axis a size in keras.Input, or choose another."
             )
-        policy = self.dtype_policy
-        if policy.variable_dtype in ("float16", "bfloat16"):
-            self.dtype_policy = f"mixed_{policy.variable_dtype}"
-        try:
-            super().build(input_shape)
-        finally:
-            self.dtype_policy = policy
+        variables.make(self, plan.parameter_shape(input_shape), counts="step" in self._names())
+        self.input_spec = keras.InputSpec(ndim=len(input_shape), axes=sizes)
 
     def call(
-        self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        mask: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+        condition: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Normalizes the inputs; see the class."""
-        names = ("moving_mean", "moving_variance", *(Renorm.STATE if self.renorm else ()))
+        if mask is None:  # Keras hands it on to layers with one tensor argument alone
+            mask = getattr(inputs, "_keras_mask", None)
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        wide = self.compute_dtype == "float64" and keras.backend.is_int_dtype(dtype)
+        if wide or (self.casts and keras.backend.is_float_dtype(dtype)):
+            inputs = ops.cast(inputs, self.compute_dtype)
+        gamma, beta = self._scale_and_shift(condition)
         training = bool(training and self.trainable)
-        if self.compute_dtype == "float64" and keras.backend.is_int_dtype(inputs.dtype):
-            inputs = ops.cast(inputs, "float64")  # Keras casts floats alone
-        y, state = batch_norm(
+        state = variables.state(self, self._names())
+        y, new = batch_norm(
             inputs,
-            {name: getattr(self, name) for name in names},
-            self.gamma,
-            self.beta,
+            state,
+            gamma,
+            beta,
             training=training,
             axis=self.axis,
             epsilon=self.epsilon,
-            moving=self.moving or Exponential(self.momentum),
-            renorm=Renorm.from_clipping(self.renorm_clipping, self.renorm_momentum)
-            if self.renorm
-            else None,
+            statistics=self.statistics,
+            moving=self._moving(),
+            renorm=self._renorm(),
+            adjustment=self._adjustment(),
+            activation=self.activation,
             mask=mask,
+            sample_weight=sample_weight,
             synchronized=self.synchronized,
         )
         if training:
-            for name in names:
-                getattr(self, name).assign(state[name])
+            for name, variable in state.items():
+                variable.assign(new[name])
         return ops.cast(y, self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Keras's configuration, and the slots that are used."""
         config: dict[str, Any] = super().get_config()
-        if self.moving is not None:
-            config["moving"] = keras.saving.serialize_keras_object(self.moving)
-            config["momentum"] = _MOMENTUM  # it is not used, and the two together are refused
+        serialize = keras.saving.serialize_keras_object
+        if not isinstance(self.axis, int):
+            config["axis"] = list(self.axis)
+        config["momentum"] = serialize(self.momentum)
+        config["renorm"] = serialize(self.renorm)
+        for name in ("statistics", "moving", "adjustment", "affine"):
+            if (value := getattr(self, name)) is not None:
+                config[name] = serialize(value)
+        if self.activation is not None:
+            config["activation"] = keras.activations.serialize(self.activation)
+        # What a slot replaces is refused beside it.
+        for name in combinations.replaced(vars(self)):
+            del config[name]
         return config
 
+    def load_own_variables(self, store: Any) -> None:
+        """Loads a file's variables; renorm's state follows from the others where it is not there.
 
-def _single(axis: int | Sequence[int]) -> int:
-    """The one axis: tf.keras saved it as a list of one."""
-    if isinstance(axis, Sequence):
-        if len(axis) != 1:
-            raise ValueError(f"axis must be one axis, received {axis}: -1 is channels last.")
-        return axis[0]
-    return axis
+        Keras's own would refuse a file of plain batch normalization.
+        """
+        if not variables.load_plain(self, store):
+            super().load_own_variables(store)
+
+    def _moving(self) -> Moving:
+        return self.moving or Exponential(self.momentum)
+
+    def _renorm(self) -> Renorm | None:
+        if isinstance(self.renorm, Renorm):
+            return self.renorm
+        clipping, momentum = self.renorm_clipping, self.renorm_momentum
+        return Renorm.from_clipping(clipping, momentum) if self.renorm else None
+
+    def _adjustment(self) -> Adjustment | None:
+        seed = getattr(self, "seed_generator", None)
+        return functools.partial(self.adjustment, seed=seed) if seed else self.adjustment
+
+    def _names(self) -> tuple[str, ...]:
+        return state_names(self._moving(), self._renorm())
+
+    def _scale_and_shift(self, condition: Any) -> tuple[Tensor | None, Tensor | None]:
+        if self.affine is None:
+            if condition is not None:
+                raise ValueError(
+                    "A condition was given to a layer that owns gamma and beta: make it with "
+                    "affine=Given() to hand scale and shift to its calls."
+                )
+            return self.gamma, self.beta
+        if not isinstance(condition, tuple | list) or len(condition) != 2:
+            raise ValueError(
+                "affine=Given() needs condition=(scale, shift) in each call, each a number, (C,) "
+                f"or (N, C); received {condition!r}."
+            )
+        return condition[0], condition[1]
+
+
+_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(BatchNormalization).parameters.items()
+    if parameter.default is not parameter.empty
+}
+
+
+def _axes(axis: Sequence[int]) -> int | tuple[int, ...]:
+    """The axes; tf.keras saved even one as a list."""
+    return axis[0] if len(axis) == 1 else tuple(axis)
 
 
 def _not_negative(epsilon: float) -> float:
@@ -177,21 +279,3 @@ def _not_negative(epsilon: float) -> float:
             "a root; 1e-3 is the default."
         )
     return epsilon
-
-
-def _slot(value: Any, momentum: float) -> Moving | None:
-    """The value of `moving=`, which may come as its configuration from a file."""
-    Exponential(momentum)  # refuses what is out of range
-    moving = keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
-    if moving is None:
-        return None
-    if isinstance(moving, type) or not (isinstance(moving, Moving) and callable(moving.rate)):
-        raise ValueError(
-            f"moving must be an object like Exponential(0.9), or None; received {value!r}."
-        )
-    if momentum != _MOMENTUM:
-        raise ValueError(
-            f"Both momentum={momentum} and moving={moving} were given: put the momentum into "
-            f"moving, as in moving=Exponential({momentum})."
-        )
-    return moving

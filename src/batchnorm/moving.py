@@ -1,11 +1,14 @@
 """Moving statistics: one update rule, and the rates that make it an average over time."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
 import keras
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
+from batchnorm.schedule import Scheduled, at, checked
+from batchnorm.slots import Slot
 from batchnorm.statistics import Moments
 
 Tensor = Any
@@ -15,8 +18,21 @@ Tensor = Any
 class Moving(Protocol):
     """What fills the slot `moving=`: a serialisable object that knows a rate."""
 
-    def rate(self) -> Tensor:
-        """How far the moving statistics go towards the batch's, 0 to 1."""
+    @property
+    def unbiased(self) -> bool:
+        """Whether the moving variance is that of the population, by Bessel's factor."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether the rate depends on the step, so that steps have to be counted."""
+
+    def rate(self, step: Tensor) -> Tensor:
+        """How far the moving statistics go towards the batch's, 0 to 1.
+
+        Args:
+            step: how many batches they have followed before, a float scalar; `None` if `counts`
+                is false.
+        """
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -28,49 +44,136 @@ class Moving(Protocol):
 
 @keras.saving.register_keras_serializable(package="batchnorm")
 @dataclass(frozen=True)
-class Exponential:
+class Exponential(Slot):
     """An exponential average, Keras's: the last `1 / (1 - momentum)` batches, roughly.
 
     moving += (1 - momentum) * (batch - moving)
 
     Args:
-        momentum: what a step keeps of the moving statistics, in [0, 1).
+        momentum: what a step keeps of the moving statistics, in [0, 1); or a
+            `keras.optimizers.schedules.LearningRateSchedule` over the steps, counted from 0, whose
+            values are held in [0, 1].
+        unbiased: whether the batch's variance is taken times n / (n - 1), Bessel's factor, on its
+            way to the moving variance, as PyTorch and TensorFlow's fused kernel do. What is
+            normalized by stays biased. n is the sum of the weights (of a ghost batch).
 
     Raises:
         ValueError: `momentum` is outside [0, 1).
 
     Example:
-        >>> round(Exponential(0.9).rate(), 6)
+        >>> round(Exponential(0.9).rate(None), 6)
         0.1
     """
 
-    momentum: float = 0.99
+    momentum: Scheduled = 0.99
+    unbiased: bool = False
 
     def __post_init__(self) -> None:
         """Refuses a momentum that is none."""
-        if not 0 <= self.momentum < 1:
-            raise ValueError(
-                f"momentum must be in [0, 1), received {self.momentum}. It is what a step keeps of "
-                "the moving statistics: 0.99 averages about 100 batches, 0.9 about 10."
-            )
+        check_momentum("momentum", self.momentum)
 
-    def rate(self) -> float:
+    @property
+    def counts(self) -> bool:
+        """Whether `momentum` is a schedule."""
+        return isinstance(self.momentum, LearningRateSchedule)
+
+    def rate(self, step: Tensor) -> Tensor:
         """How far a step goes towards the batch."""
-        return 1 - self.momentum
+        return 1 - at(self.momentum, step, 0.0, 1.0)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return asdict(self)
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """The object that `get_config` described."""
-        return cls(**config)
+@keras.saving.register_keras_serializable(package="batchnorm")
+@dataclass(frozen=True)
+class ZeroDebiased(Slot):
+    """An exponential average that knows how young it is: right from the first step.
+
+    moving += (1 - momentum) / (1 - momentum**t) * (batch - moving),  t = 1, 2, ...
+
+    The first batch replaces the initial values, the early ones are averaged evenly, and after about
+    `1 / (1 - momentum)` batches it is `Exponential`. Mean and variance alike.
+
+    Args:
+        momentum: as for `Exponential`. With a schedule it is that of the step.
+        unbiased: as for `Exponential`.
+
+    Raises:
+        ValueError: `momentum` is outside [0, 1).
+
+    Example:
+        >>> [round(float(ZeroDebiased(0.5).rate(float(step))), 3) for step in range(3)]
+        [1.0, 0.667, 0.571]
+
+    References:
+        Kingma and Ba 2015, "Adam", arXiv:1412.6980, section 3, for the correction by 1 - m**t.
+    """
+
+    momentum: Scheduled = 0.99
+    unbiased: bool = False
+
+    counts = True
+
+    def __post_init__(self) -> None:
+        """Refuses a momentum that is none."""
+        check_momentum("momentum", self.momentum)
+
+    def rate(self, step: Tensor) -> Tensor:
+        """How far a step goes towards the batch."""
+        step = ops.convert_to_tensor(step)
+        # Not above what float32 can tell from 1: a rate of 0 / 0 at step 0 would follow.
+        rate = 1 - at(self.momentum, step, 0.0, 1 - 2.0**-24)
+        kept = ops.log1p(ops.cast(-rate, step.dtype))  # log(momentum), exact where it is near 1
+        return -rate / ops.expm1((step + 1) * kept)
+
+
+@keras.saving.register_keras_serializable(package="batchnorm")
+@dataclass(frozen=True)
+class Cumulative(Slot):
+    """The average of all batches, each counting the same.
+
+    moving += 1 / t * (batch - moving),  t = 1, 2, ...
+
+    For statistics of a model that no longer changes: calibration, or the end of a training.
+
+    Args:
+        unbiased: as for `Exponential`; with it, this is PyTorch's `momentum=None`.
+
+    Example:
+        >>> [round(Cumulative().rate(step), 3) for step in range(3)]
+        [1.0, 0.5, 0.333]
+    """
+
+    unbiased: bool = False
+
+    counts = True
+
+    def rate(self, step: Tensor) -> Tensor:
+        """How far a step goes towards the batch."""
+        return 1 / (step + 1)
+
+
+def check_momentum(name: str, momentum: Scheduled) -> None:
+    """Refuses a momentum outside [0, 1)."""
+    checked(
+        name,
+        momentum,
+        lambda value: 0 <= value < 1,
+        "in [0, 1)",
+        "It is what a step keeps of the moving statistics: 0.99 averages about 100 batches, 0.9 "
+        "about 10.",
+    )
 
 
 def update(moving: Tensor, batch: Tensor, rate: Tensor) -> Tensor:
     """One step of a moving statistic: `moving + rate * (batch - moving)`."""
     return moving + rate * (batch - moving)
+
+
+def bessel(moments: Moments) -> Moments:
+    """The moments with the population's variance, estimated: times n / (n - 1) where n > 1."""
+    count = ops.cast(moments.count, moments.variance.dtype)
+    # relu(n - 2) + 1 is n - 1, but at least 1: a weight sum just above 1 must not blow up.
+    factor = ops.where(count > 1, count / (ops.relu(count - 2) + 1), 1.0)
+    return moments._replace(variance=moments.variance * factor)
 
 
 def usable(moments: Moments) -> Tensor:

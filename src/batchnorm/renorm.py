@@ -1,104 +1,165 @@
 """Batch renormalization: a clipped correction from the batch's moments to running ones."""
 
+import functools
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
+import keras
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
 from batchnorm.affine import Affine
-from batchnorm.moving import update
-from batchnorm.statistics import Centred, Moments
+from batchnorm.moving import check_momentum, update
+from batchnorm.schedule import Ramp, Scheduled, at, checked
+from batchnorm.slots import Slot
+from batchnorm.statistics import Moments
 
 Tensor = Any
 
+_INFINITY = float("inf")
 
-class Renorm:
-    """The correction (r, d), which no gradient flows through.
+
+@keras.saving.register_keras_serializable(package="batchnorm")
+@dataclass(frozen=True)
+class Renorm(Slot):
+    """Batch renormalization: in training, a step (r, d) towards running moments.
 
     y = (x - mean) / stddev * r + d
     r = clip(stddev / renorm_stddev, rmin, rmax)
     d = clip((mean - renorm_mean) / renorm_stddev, -dmax, dmax)
 
     with stddev = sqrt(variance + epsilon), and the running values as they were before the step;
-    renorm_stddev is taken as at least sqrt(epsilon).
+    renorm_stddev is taken as at least sqrt(epsilon). No gradient flows through r and d. With ghost
+    batches, mean and variance are the averages over the groups, which share r and d.
+
+    Each argument is a number or a `keras.optimizers.schedules.LearningRateSchedule` over the steps,
+    counted from 0, whose values are held in the range of a number.
 
     Args:
-        rmin: the least r, at least 0; `None` for no limit.
-        rmax: the largest r, at least `rmin`; `None` for no limit.
+        rmin: the least r, in [0, 1]; `None` for `1 / rmax`, as in the paper.
+        rmax: the largest r, at least 1; `None` for no limit.
         dmax: the largest |d|, at least 0; `None` for no limit.
         momentum: of `renorm_mean` and `renorm_stddev`, in [0, 1).
 
     Raises:
         ValueError: a limit is out of range.
 
+    Example:
+        >>> Renorm(rmax=3.0, dmax=5.0)
+        Renorm(rmin=None, rmax=3.0, dmax=5.0, momentum=0.99)
+
     References:
         Ioffe 2017, "Batch Renormalization", arXiv:1702.03275, Algorithm 1.
     """
 
+    rmin: Scheduled | None = None
+    rmax: Scheduled | None = None
+    dmax: Scheduled | None = None
+    momentum: Scheduled = 0.99
+
     STATE = ("moving_stddev", "renorm_mean", "renorm_stddev")
 
-    def __init__(
-        self,
-        rmin: float | None = None,
-        rmax: float | None = None,
-        dmax: float | None = None,
-        momentum: float = 0.99,
-    ) -> None:
-        self.rmin = 0.0 if rmin is None else float(rmin)
-        self.rmax = float("inf") if rmax is None else float(rmax)
-        self.dmax = float("inf") if dmax is None else float(dmax)
-        self.momentum = float(momentum)
-        if not 0 <= self.rmin <= self.rmax:
-            raise ValueError(
-                f"rmax should be at least rmin, and both at least 0; received rmin={rmin}, "
-                f"rmax={rmax}. The paper uses rmin=1/rmax with rmax=3."
-            )
-        if not self.dmax >= 0:
-            raise ValueError(
-                f"dmax should be non-negative, received dmax={dmax}. The paper uses dmax=5."
-            )
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"renorm_momentum must be in [0, 1), received {momentum}.")
+    def __post_init__(self) -> None:
+        """Refuses limits that are none."""
+        paper = "In the paper rmax goes from 1 to 3, dmax from 0 to 5, and rmin is 1 / rmax."
+        for name, lowest, highest, what in (
+            ("rmin", 0, 1, "in [0, 1]"),
+            ("rmax", 1, _INFINITY, "at least 1"),
+            ("dmax", 0, _INFINITY, "non-negative"),
+        ):
+            if (limit := getattr(self, name)) is not None:
+                checked(name, limit, functools.partial(_between, lowest, highest), what, paper)
+        check_momentum("renorm_momentum", self.momentum)
 
     @classmethod
-    def from_clipping(cls, clipping: dict[str, float] | None, momentum: float) -> "Renorm":
-        """Keras's spelling: a dictionary with any of the keys rmin, rmax and dmax.
+    def paper(cls) -> Self:
+        """The paper's schedule, for trainings of more than 40,000 steps.
+
+        Plain batch normalization for 5,000 steps; then rmax goes from 1 to 3 until step 40,000, and
+        dmax from 0 to 5 until step 25,000.
+
+        Returns:
+            `Renorm`, with momentum 0.99.
+
+        References:
+            Ioffe 2017, section 4.
+        """
+        return cls(rmax=Ramp(1.0, 3.0, 5_000, 40_000), dmax=Ramp(0.0, 5.0, 5_000, 25_000))
+
+    @classmethod
+    def from_clipping(cls, clipping: Mapping[str, float] | None, momentum: float) -> Self:
+        """Keras's spelling, where a limit that is left out is none.
+
+        Args:
+            clipping: any of the keys rmin, rmax and dmax.
+            momentum: as above.
 
         Raises:
-            ValueError: another key.
+            ValueError: another key, or a limit out of range.
         """
-        clipping = clipping or {}
+        clipping = {"rmin": 0.0, **(clipping or {})}
         if unknown := sorted(set(clipping) - {"rmin", "rmax", "dmax"}):
             raise ValueError(
                 f"Received invalid keys for renorm_clipping: {unknown}. Allowed: rmin, rmax, dmax."
             )
         return cls(**clipping, momentum=momentum)
 
-    def correction(self, batch: Centred, state: Mapping[str, Tensor], epsilon: float) -> Affine:
-        """The affine step (r, d); the identity where there was no weight to measure."""
-        moments = batch.moments
-        stddev = ops.sqrt(moments.variance + epsilon)
+    @property
+    def counts(self) -> bool:
+        """Whether anything is a schedule, so that steps have to be counted."""
+        values = (self.rmin, self.rmax, self.dmax, self.momentum)
+        return any(isinstance(value, LearningRateSchedule) for value in values)
+
+    def correction(
+        self, batch: Moments, renorm_stddev: Tensor, step: Tensor, epsilon: float
+    ) -> Affine:
+        """The affine step (r, d) for a batch, its mean measured from renorm_mean."""
+        stddev = ops.sqrt(batch.variance + epsilon)
         # At least what a variance of zero gives: a running deviation of zero would divide by it.
-        renorm_stddev = ops.clip(state["renorm_stddev"], epsilon**0.5, float("inf"))
-        r = ops.clip(stddev / renorm_stddev, self.rmin, self.rmax)
-        # The rounded mean would bring back the error that centring has taken out.
-        distance = (batch.provisional - state["renorm_mean"]) + batch.residual
-        d = ops.clip(distance / renorm_stddev, -self.dmax, self.dmax)
-        measured = moments.count > 0
-        r, d = ops.where(measured, r, 1.0), ops.where(measured, d, 0.0)
+        renorm_stddev = ops.clip(renorm_stddev, epsilon**0.5, _INFINITY)
+        rmax = _INFINITY if self.rmax is None else at(self.rmax, step, 1.0, _INFINITY)
+        rmin = 1 / rmax if self.rmin is None else at(self.rmin, step, 0.0, 1.0)
+        dmax = _INFINITY if self.dmax is None else at(self.dmax, step, 0.0, _INFINITY)
+        r = _clip(stddev / renorm_stddev, rmin, rmax)
+        d = _clip(batch.mean / renorm_stddev, -dmax, dmax)
         return Affine(ops.stop_gradient(r), ops.stop_gradient(d))
 
     def step(
-        self, state: Mapping[str, Tensor], moments: Moments, rate: Tensor, epsilon: float
+        self,
+        state: Mapping[str, Tensor],
+        batch: Moments,
+        variance: Tensor,
+        rate: Tensor,
+        step: Tensor,
+        epsilon: float,
     ) -> dict[str, Tensor]:
-        """The state after a batch: averages of the deviation, from which the variance follows."""
-        stddev = ops.sqrt(moments.variance + epsilon)
-        own = 1 - self.momentum
-        moving_stddev = update(state["moving_stddev"], stddev, rate)
+        """The state after a batch: averages of the deviation, from which the variance follows.
+
+        Args:
+            state: before it.
+            batch: its moments.
+            variance: what the moving variance follows, biased or not.
+            rate: of the moving statistics.
+            step: batches before this one, where something is a schedule.
+            epsilon: added to the variance under the root.
+        """
+        own = 1 - at(self.momentum, step, 0.0, 1.0)
+        stddev = ops.sqrt(batch.variance + epsilon)
+        moving_stddev = update(state["moving_stddev"], ops.sqrt(variance + epsilon), rate)
         return {
-            "moving_mean": update(state["moving_mean"], moments.mean, rate),
+            "moving_mean": update(state["moving_mean"], batch.mean, rate),
             "moving_variance": ops.relu(moving_stddev * moving_stddev - epsilon),
             "moving_stddev": moving_stddev,
-            "renorm_mean": update(state["renorm_mean"], moments.mean, own),
+            "renorm_mean": update(state["renorm_mean"], batch.mean, own),
             "renorm_stddev": update(state["renorm_stddev"], stddev, own),
         }
+
+
+def _between(lowest: float, highest: float, value: float) -> bool:
+    return lowest <= value <= highest
+
+
+def _clip(value: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    lowest, highest = (ops.convert_to_tensor(limit, value.dtype) for limit in (lowest, highest))
+    return ops.minimum(ops.maximum(value, lowest), highest)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from batchnorm.summation import add
+from batchnorm.weights import frequencies
 
 Tensor = Any  # a tensor of the backend in use; Keras has no type for it
 Total = Callable[[Tensor], Tensor]  # adds a tensor up across replicas
@@ -42,6 +43,12 @@ class Centred(NamedTuple):
     residual: Tensor
     moments: Moments
 
+    def about(self, origin: Tensor) -> Moments:
+        """The moments with the mean measured from an origin, to the last digit."""
+        # The rounded mean would bring back the error that centring has taken out.
+        distance = (self.provisional - origin) + self.residual
+        return self.moments._replace(mean=distance)
+
 
 def moments(x: Tensor, axes: Sequence[int], weights: Tensor | None = None) -> Moments:
     """Mean and biased variance over axes, each element counted by its weight.
@@ -69,7 +76,7 @@ def moments(x: Tensor, axes: Sequence[int], weights: Tensor | None = None) -> Mo
         two-pass algorithm of Chan, Golub and LeVeque 1983, equation 1.7.
     """
     x = ops.convert_to_tensor(x)
-    weights = None if weights is None else ops.cast(weights, x.dtype)
+    weights = None if weights is None else frequencies(weights, x.dtype)
     return centre(x, [axis % len(x.shape) for axis in axes], weights).moments
 
 
@@ -130,40 +137,27 @@ def centre(
     return Centred(deviation, provisional, residual, Moments(count, mean, variance))
 
 
-def align(weights: Tensor, shape: Sequence[int | None], axis: int, dtype: str) -> Tensor:
-    """Gives weights the rank of the input, so that they broadcast against it.
+def average(groups: Moments) -> Moments:
+    """The mean of the means and the mean of the variances, each group counting by its weight.
+
+    mean = sum(n_g * mean_g) / sum(n_g);  variance = sum(n_g * variance_g) / sum(n_g)
 
     Args:
-        weights: boolean or numbers, of a shape that broadcasts against the input's without its
-            channel axis; missing axes are added on the right, so `(N,)` weighs samples. A mask
-            that only fits the input without its last axis, as Keras propagates them, is one too.
-        shape: of the input.
-        axis: the channel axis, not negative.
-        dtype: of the result.
+        groups: moments with the groups along axis 0.
 
     Returns:
-        The weights, 1 along the axis that they lacked.
-
-    Raises:
-        ValueError: the shapes do not fit.
+        `Moments` without that axis; their variance does not hold that between the groups.
     """
-    weights = ops.convert_to_tensor(weights)
-    rank = len(shape)
-    sizes = [*weights.shape, *[1] * (rank - 1 - len(weights.shape))]
-    for lacked in (axis, rank - 1):
-        measured = [*shape[:lacked], *shape[lacked + 1 :]]
-        if len(sizes) == rank - 1 and all(
-            size in (1, None) or wanted in (size, None)
-            for size, wanted in zip(sizes, measured, strict=True)
-        ):
-            added = [*range(len(weights.shape), rank - 1)]
-            return ops.cast(ops.expand_dims(ops.expand_dims(weights, added), lacked), dtype)
-    measured = [*shape[:axis], *shape[axis + 1 :]]
-    raise ValueError(
-        f"Weights or a mask of shape {tuple(weights.shape)} do not fit an input of shape "
-        f"{tuple(shape)} with its channels at axis {axis}: without them the input is "
-        f"{tuple(measured)}. That shape fits, {tuple(measured[:1])} does, and a 1 in any place."
-    )
+    mean = groups.mean
+    counts = ops.cast(groups.count, mean.dtype)
+    if len(counts.shape) == 0:  # all groups are as large
+        counts = counts * ops.ones_like(mean[:, :1])
+    count = ops.sum(counts, 0)
+    # About the first, not about zero: large means would cancel.
+    first = mean[:1]
+    mean = ops.sum(first, 0) + _divide(ops.sum(counts * (mean - first), 0), count, 0.0)
+    variance = _divide(ops.sum(counts * groups.variance, 0), count, 0.0)
+    return Moments(count, mean, variance)
 
 
 def merge(*parts: Moments) -> Moments:
@@ -210,8 +204,8 @@ def _count(x: Tensor, axes: tuple[int, ...], weights: Tensor | None) -> Tensor:
     sizes = ops.shape(x)
     if weights is None:
         return functools.reduce(operator.mul, (sizes[axis] for axis in axes), 1)
-    weighed = weights.shape
-    full = [size if axis in axes else weighed[axis] for axis, size in enumerate(sizes)]
+    kept = ops.shape(weights)
+    full = [size if axis in axes else kept[axis] for axis, size in enumerate(sizes)]
     count = add(ops.broadcast_to(weights, full), axes)
     return count if any(size != 1 for size in count.shape) else ops.reshape(count, ())
 
@@ -221,5 +215,5 @@ def _divide(total: Tensor, count: Tensor, otherwise: Tensor) -> Tensor:
     if isinstance(count, int):
         return total / count if count else total + otherwise
     count = ops.cast(count, total.dtype)
-    counted = count > 0
+    counted = ops.not_equal(count, 0)  # of NaN, the sum of invalid weights, NaN follows
     return ops.where(counted, total / ops.where(counted, count, 1.0), otherwise)

@@ -12,6 +12,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from batchnorm.tracing import compiling
+
 Tensor = Any
 
 _SHORT = 64  # so many terms may be added in sequence
@@ -61,11 +63,7 @@ def _block(length: Tensor) -> Tensor:
 
 
 def _in_sequence() -> bool:
-    if keras.backend.backend() == "torch":
-        import torch
-
-        return torch.compiler.is_compiling()
-    return bool(keras.backend.backend() == "tensorflow")
+    return keras.backend.backend() == "tensorflow" or compiling()
 
 
 def _known(length: Tensor) -> bool:

@@ -1,5 +1,6 @@
 """What a kernel is told of a normalization, and what it must do."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -7,9 +8,10 @@ import keras
 from keras import ops
 
 from batchnorm.affine import Affine
-from batchnorm.statistics import Moments, Total
+from batchnorm.statistics import Centred, Moments, Total
 
 Tensor = Any
+Correction = Callable[[Centred], Affine]
 
 
 @dataclass(frozen=True)
@@ -18,18 +20,20 @@ class Plan:
 
     Attributes:
         rank: how many axes the input has, 1 or more.
-        axis: the channel axis, counted from 0.
+        axis: the axes that keep statistics of their own, the channels', counted from 0, in order.
         dtype: of the input.
+        grouped: whether the first of these axes is that of ghost batches.
     """
 
     rank: int
-    axis: int
+    axis: tuple[int, ...]
     dtype: str
+    grouped: bool = False
 
     @property
     def axes(self) -> tuple[int, ...]:
         """The axes that are measured over: all but the channels'."""
-        return tuple(axis for axis in range(self.rank) if axis != self.axis)
+        return tuple(axis for axis in range(self.rank) if axis not in self.axis)
 
     @property
     def moments_dtype(self) -> str:
@@ -37,9 +41,29 @@ class Plan:
         return moments_dtype(self.dtype)
 
     def spread(self, value: Tensor) -> Tensor:
-        """Makes `(C,)` or `(N, C)` broadcast against the input; numbers do already."""
-        rank = len(getattr(value, "shape", ()))
-        return ops.expand_dims(value, self.axes[rank - 1 :]) if rank else value
+        """Makes a value broadcast against the input.
+
+        Args:
+            value: a number; `(C,)`, a value per channel, here for each of `axis` a size; the same
+                with samples in front, `(N, C)`; or, where the batch is grouped, without groups.
+        """
+        if isinstance(value, int | float) or not value.shape:
+            return value
+        given, kept = len(value.shape), len(self.axis)
+        if given > kept:  # per sample
+            return ops.expand_dims(value, self.axes[1:])
+        shared = self.axis[:1] if self.grouped and given < kept else ()
+        return ops.expand_dims(value, tuple(sorted(self.axes + shared)))
+
+    def parameter_shape(self, shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Of gamma, beta and the state: `(C,)`; for several axes, 1 on all the others."""
+        if len(self.axis) == 1:
+            return (shape[self.axis[0]],)
+        return tuple(size if axis in self.axis else 1 for axis, size in enumerate(shape))
+
+    def groups(self, axis: int) -> "Plan":
+        """The plan of the input after `Groups.split`, with the groups along an axis, 0 or 1."""
+        return Plan(self.rank + 1, (axis, *(each + 1 for each in self.axis)), self.dtype, True)
 
 
 def moments_dtype(dtype: Any) -> str:
@@ -47,31 +71,36 @@ def moments_dtype(dtype: Any) -> str:
     return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
 
 
-def plan(rank: int, axis: int, dtype: str) -> Plan:
+def plan(rank: int, axis: int | Sequence[int], dtype: str) -> Plan:
     """The plan of an input, checked.
 
     Args:
         rank: how many axes the input has.
-        axis: the channel axis; negative ones count from the end.
+        axis: the channel axis, or several; negative ones count from the end.
         dtype: of the input.
 
     Returns:
-        `Plan`, with the axis counted from 0.
+        `Plan`, with the axes counted from 0.
 
     Raises:
-        ValueError: `axis` is out of range, or `dtype` is complex.
+        ValueError: an axis is out of range or there twice, or `dtype` is complex.
     """
-    if not -rank <= axis < rank:
-        raise ValueError(
-            f"axis={axis} names no axis of an input of rank {rank}: use {-rank} to {rank - 1}, "
-            "-1 for channels last, 1 for channels first."
-        )
+    several = (axis,) if isinstance(axis, int) else tuple(axis)
+    for each in several:
+        if not -rank <= each < rank:
+            raise ValueError(
+                f"axis={axis} names no axis of an input of rank {rank}: use {-rank} to {rank - 1}, "
+                "-1 for channels last, 1 for channels first."
+            )
+    kept = tuple(sorted({each % rank for each in several}))
+    if len(kept) < len(several) or not kept:
+        raise ValueError(f"axis={axis} must name at least one axis, and none of them twice.")
     if dtype.startswith("complex"):
         raise ValueError(
             f"Batch normalization of {dtype} input is not defined here: normalize the real and "
             "imaginary parts as two channels, ops.stack([ops.real(x), ops.imag(x)], axis=-1)."
         )
-    return Plan(rank, axis % rank, dtype)
+    return Plan(rank, kept, dtype)
 
 
 class Kernel(Protocol):
@@ -87,8 +116,9 @@ class Kernel(Protocol):
         affine: Affine,
         epsilon: float,
         prior: tuple[Tensor, Tensor],
-        weights: Tensor | None,
-        total: Total | None,
+        weights: Tensor | None = None,
+        total: Total | None = None,
+        correction: Correction | None = None,
     ) -> tuple[Tensor, Moments]:
         """Normalizes by the batch's own moments, and hands them back.
 
@@ -97,14 +127,18 @@ class Kernel(Protocol):
         Args:
             plan: of `x`.
             x: the input, `(N, ..., C)` or with the channels at `plan.axis`.
-            affine: what is done after normalizing; `(C,)`, `(N, C)` or numbers.
+            affine: what is done after normalizing; per channel, per sample or numbers, see
+                `Plan.spread`.
             epsilon: added to the variance under the root.
             prior: mean and variance `(C,)` that stand in where there is no weight.
             weights: of the rank of `x`, broadcast against it; `None` for all ones.
             total: adds a tensor up across replicas; `None` for one replica.
+            correction: what is done between normalizing and `affine`, as it follows from the
+                measured batch: renorm's step; `None` for nothing.
 
         Returns:
-            y in `plan.moments_dtype`, shaped like `x`, and the moments `(C,)`.
+            y in `plan.moments_dtype`, shaped like `x`, and the moments, `(C,)`, or `(G, C)` where
+            the batch is grouped.
         """
 
     def infer(

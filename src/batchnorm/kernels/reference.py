@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from batchnorm.affine import Affine, then
-from batchnorm.kernels.plan import Plan
+from batchnorm.kernels.plan import Correction, Plan
 from batchnorm.statistics import Moments, Total, centre
 
 Tensor = Any
@@ -24,14 +24,18 @@ def train(
     prior: tuple[Tensor, Tensor],
     weights: Tensor | None = None,
     total: Total | None = None,
+    correction: Correction | None = None,
 ) -> tuple[Tensor, Moments]:
     """See `Kernel.train`."""
     x = ops.cast(x, plan.moments_dtype)
-    deviation, _, residual, moments = centre(x, plan.axes, weights, prior, total)
-    scale, shift = then(_normalizing(moments.variance, epsilon), affine)
+    measured = centre(x, plan.axes, weights, prior, total)
+    step = _normalizing(measured.moments.variance, epsilon)
+    if correction is not None:
+        step = then(step, correction(measured))
+    scale, shift = then(_spread(plan, step), _spread(plan, affine))
     # (deviation - residual) * scale + shift with one pass over x less.
-    y = deviation * plan.spread(scale) + plan.spread(shift - residual * scale)
-    return y, moments
+    y = measured.deviation * scale + (shift - plan.spread(measured.residual) * scale)
+    return y, measured.moments
 
 
 def infer(
@@ -39,9 +43,13 @@ def infer(
 ) -> Tensor:
     """See `Kernel.infer`."""
     x = ops.cast(x, plan.moments_dtype)
-    scale, shift = then(_normalizing(variance, epsilon), affine)
-    return (x - plan.spread(mean)) * plan.spread(scale) + plan.spread(shift)
+    step = then(_spread(plan, _normalizing(variance, epsilon)), _spread(plan, affine))
+    return (x - plan.spread(mean)) * step.scale + step.shift
 
 
 def _normalizing(variance: Tensor, epsilon: float) -> Affine:
     return Affine(ops.rsqrt(variance + epsilon))
+
+
+def _spread(plan: Plan, affine: Affine) -> Affine:
+    return Affine(plan.spread(affine.scale), plan.spread(affine.shift))

@@ -1,0 +1,75 @@
+"""Numbers that may change while a model trains."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
+
+Tensor = Any
+Scheduled = Any  # a number or a LearningRateSchedule; Keras has no types
+
+
+def at(value: Scheduled, step: Tensor, lowest: float, highest: float) -> Tensor:
+    """A number as it is; a schedule's value at a step, held between two limits."""
+    if not isinstance(value, LearningRateSchedule):
+        return value
+    return ops.clip(ops.cast(value(step), step.dtype), lowest, highest)
+
+
+def checked(name: str, value: Any, allowed: Callable[[float], bool], what: str, why: str) -> None:
+    """Refuses what is neither a number in range nor a schedule.
+
+    Args:
+        name: of the argument.
+        value: what came.
+        allowed: whether a number is in range.
+        what: the range, in words.
+        why: a sentence about it.
+
+    Raises:
+        ValueError: with all of this.
+    """
+    if isinstance(value, LearningRateSchedule):
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not allowed(value):
+        raise ValueError(
+            f"{name} should be {what}, or a keras.optimizers.schedules.LearningRateSchedule; "
+            f"received {value!r}. {why}"
+        )
+
+
+@keras.saving.register_keras_serializable(package="batchnorm")
+class Ramp(LearningRateSchedule):
+    """A line between two values, level before and after it.
+
+    value = first + (last - first) * clip((step - begin) / (end - begin), 0, 1)
+
+    Args:
+        first: the value until step `begin`.
+        last: the value from step `end`.
+        begin: the step at which it starts to change.
+        end: the step at which it has arrived, above `begin`.
+
+    Raises:
+        ValueError: `end` is not above `begin`.
+
+    Example:
+        >>> [float(Ramp(1.0, 3.0, begin=10, end=20)(step)) for step in (0, 10, 15, 99)]
+        [1.0, 1.0, 2.0, 3.0]
+    """
+
+    def __init__(self, first: float, last: float, begin: int, end: int) -> None:
+        if not begin < end:
+            raise ValueError(f"end must be above begin; received begin={begin}, end={end}.")
+        self.first, self.last, self.begin, self.end = first, last, begin, end
+
+    def __call__(self, step: Tensor) -> Tensor:
+        """The value at a step, counted from 0; a float32 tensor."""
+        passed = (ops.cast(step, "float32") - self.begin) / (self.end - self.begin)
+        return self.first + (self.last - self.first) * ops.clip(passed, 0.0, 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"first": self.first, "last": self.last, "begin": self.begin, "end": self.end}

@@ -1,0 +1,46 @@
+"""What fills a slot: a small value that a model's configuration can hold."""
+
+from dataclasses import fields
+from typing import Any, Self
+
+import keras
+
+
+class Slot:
+    """The base of the frozen dataclasses that fill slots: their fields are their configuration."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, as a configuration holds them."""
+        return {
+            field.name: keras.saving.serialize_keras_object(getattr(self, field.name))
+            for field in fields(self)  # type: ignore[arg-type]  # those below are dataclasses
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The object that `get_config` described."""
+        return cls(**{name: revived(value) for name, value in config.items()})
+
+
+def revived(value: Any) -> Any:
+    """The object that a file describes; what is no description comes back as it is."""
+    described = isinstance(value, dict) and "class_name" in value
+    return keras.saving.deserialize_keras_object(value) if described else value
+
+
+def filled(name: str, value: Any, kind: Any, example: str) -> Any:
+    """The value of a slot, which may come as its configuration from a file.
+
+    Args:
+        name: of the slot.
+        value: what came.
+        kind: what it must be an instance of.
+        example: of such an instance.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    value = revived(value)
+    if value is None or (isinstance(value, kind) and not isinstance(value, type)):
+        return value
+    raise ValueError(f"{name} must be an object like {example}, or None; received {value!r}.")

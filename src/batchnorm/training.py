@@ -1,0 +1,142 @@
+"""What a training step does: normalize a batch by its own moments, and advance the state."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from keras import ops
+
+from batchnorm import kernels
+from batchnorm.affine import Affine
+from batchnorm.ghost import Ghost, Groups
+from batchnorm.kernels import Plan, moments_dtype
+from batchnorm.moving import Moving, bessel, update, usable
+from batchnorm.renorm import Renorm
+from batchnorm.statistics import Centred, Moments, Total, average
+
+Tensor = Any
+State = Mapping[str, Tensor]
+
+
+def train(
+    plan: Plan,
+    x: Tensor,
+    state: State,
+    affine: Affine,
+    epsilon: float,
+    ghost: Ghost | None,
+    renorm: Renorm | None,
+    weights: Tensor | None,
+    total: Total | None,
+) -> tuple[Tensor, Moments]:
+    """Normalizes a batch by its own moments, or each of its groups by theirs.
+
+    Args:
+        plan: of `x`.
+        x: the batch.
+        state: before it.
+        affine: what is done after renorm.
+        epsilon: added to the variance under the root.
+        ghost: how the batch is cut in groups; `None` for not.
+        renorm: the correction; `None` for none.
+        weights: of the rank of `x`, or `None`.
+        total: adds a tensor up across replicas; `None` for one replica.
+
+    Returns:
+        y in `plan.moments_dtype`, and the moments, `(C,)`, or `(G, C)` of the groups.
+
+    Raises:
+        ValueError: the batch cannot be cut, because its first axis is a channel axis.
+    """
+    known = {
+        name: ops.cast(ops.stop_gradient(value), plan.moments_dtype)
+        for name, value in state.items()
+    }
+    prior = (known["moving_mean"], known["moving_variance"])
+    if weights is not None and any(weights.shape[each] != 1 for each in plan.axis):
+        # A mask of Keras's that covers the channel axis: a channel that it hides in every sample
+        # is padding, which Keras leaves at beta, and its own tests want it to differ from
+        # inference.
+        prior = (0.0, 0.0)
+    correction = None if renorm is None else functools.partial(_correction, renorm, known, epsilon)
+    groups = ghost.cut(ops.shape(x)[0]) if ghost else None
+    if groups is None:
+        kernel = kernels.choose(plan)
+        return kernel.train(plan, x, affine, epsilon, prior, weights, total, correction)
+    if 0 in plan.axis:
+        raise ValueError("Ghost cuts the batch along axis 0, which here is a channel axis.")
+    weights = _split_weights(groups, x, weights)
+    affine = Affine(
+        *(
+            groups.split(value) if len(getattr(value, "shape", ())) > len(plan.axis) else value
+            for value in affine
+        )
+    )
+    plan = plan.groups(groups.axis)
+    kernel = kernels.choose(plan)
+    y, batch = kernel.train(
+        plan, groups.split(x), affine, epsilon, prior, weights, total, correction
+    )
+    return groups.join(y), batch
+
+
+def _split_weights(groups: Groups, x: Tensor, weights: Tensor | None) -> Tensor | None:
+    if weights is None:
+        if not groups.short:
+            return None
+        weights = ops.ones((1,) * len(x.shape), moments_dtype(x.dtype))
+    if weights.shape[0] == 1:
+        weights = ops.broadcast_to(weights, (groups.samples, *ops.shape(weights)[1:]))
+    return groups.split(weights)
+
+
+def _correction(renorm: Renorm, state: State, epsilon: float, measured: Centred) -> Affine:
+    """Renorm's step for a batch; the groups of one share it. None where nothing was measured."""
+    batch = measured.about(state["renorm_mean"])
+    whole = average(batch) if _in_groups(batch, state) else batch
+    r, d = renorm.correction(whole, state["renorm_stddev"], state.get("step"), epsilon)
+    counted = batch.count > 0
+    return Affine(ops.where(counted, r, 1.0), ops.where(counted, d, 0.0))
+
+
+def advance(
+    state: State, batch: Moments, epsilon: float, moving: Moving, renorm: Renorm | None
+) -> dict[str, Tensor]:
+    """The state after a batch.
+
+    Args:
+        state: before it.
+        batch: its moments, or those of its groups.
+        epsilon: added to the variance under the root.
+        moving: how the moving statistics follow.
+        renorm: the correction that was made; `None` for none.
+
+    Returns:
+        The same names; the same values where the batch has no weight or is not finite.
+    """
+    # In the dtype of the state, which may be finer than that of the batch; and without gradients,
+    # or the state of a custom loop on PyTorch would drag along the graphs of all steps before.
+    dtype = state["moving_mean"].dtype
+    mean, variance = (ops.cast(ops.stop_gradient(value), dtype) for value in batch[1:])
+    batch = Moments(batch.count, mean, variance)
+    followed = bessel(batch) if moving.unbiased else batch
+    if _in_groups(batch, state):
+        batch, followed = average(batch), average(followed)
+    step = ops.cast(state["step"], dtype) if "step" in state else None
+    rate = moving.rate(step)
+    if renorm is not None:
+        new = renorm.step(state, batch, followed.variance, rate, step, epsilon)
+    else:
+        new = {
+            "moving_mean": update(state["moving_mean"], batch.mean, rate),
+            "moving_variance": update(state["moving_variance"], followed.variance, rate),
+        }
+    kept = usable(batch)
+    new = {name: ops.where(kept, value, state[name]) for name, value in new.items()}
+    if step is not None:
+        new["step"] = ops.where(ops.any(kept), state["step"] + 1, state["step"])
+    return new
+
+
+def _in_groups(batch: Moments, state: State) -> bool:
+    return len(batch.mean.shape) > len(state["moving_mean"].shape)

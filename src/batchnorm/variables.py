@@ -1,0 +1,121 @@
+"""The layer's variables: made as Keras makes them, and loaded from files that lack some."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from batchnorm.kernels import moments_dtype
+
+Layer = Any  # a `BatchNormalization`
+Variable = Any
+
+
+class Counter(keras.layers.Layer):
+    """Counts the batches that the moving statistics have followed.
+
+    A layer of its own, because Keras's files hold a layer's variables by number: one more would
+    keep Keras's layer from reading them.
+
+    Attributes:
+        step: an integer scalar, not trainable.
+    """
+
+    step: Any
+
+    def build(self, input_shape: Any = None) -> None:
+        """Makes the variable."""
+        self.step = self.add_weight(
+            shape=(),
+            dtype="int32",
+            initializer="zeros",
+            trainable=False,
+            # Each replica counts the same steps, and whole numbers have no mean.
+            aggregation="only_first_replica",
+            name="step",
+        )
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads the step; a file of a layer that did not count has none, and it starts at 0."""
+        if store.keys():
+            super().load_own_variables(store)
+            return
+        self.step.assign(0)
+        warnings.warn(
+            f"The file has no step for {self.path}: it starts at 0. Schedules begin anew, and with "
+            "ZeroDebiased or Cumulative the first training batch replaces the moving statistics "
+            "that were loaded.",
+            stacklevel=2,
+        )
+
+
+def make(layer: Layer, shape: Sequence[int | None], counts: bool) -> None:
+    """Adds a layer's variables, in Keras's order: gamma, beta, moving_mean, moving_variance, ...
+
+    Keras's `build` knows one axis alone, and averages in half precision with `dtype="float16"`.
+
+    Args:
+        layer: receives them as attributes.
+        shape: of each.
+        counts: whether it needs a step counter.
+    """
+    options = {"shape": shape, "dtype": moments_dtype(layer.variable_dtype), "autocast": False}
+    for name, used in (("gamma", layer.scale), ("beta", layer.center)):
+        if used:
+            kinds = ("initializer", "regularizer", "constraint")
+            of = {kind: getattr(layer, f"{name}_{kind}") for kind in kinds}
+            setattr(layer, name, layer.add_weight(name=name, **of, **options))
+    mean, variance = layer.moving_mean_initializer, layer.moving_variance_initializer
+    starts = {"moving_mean": mean, "moving_variance": variance}
+    if layer.renorm:
+        stddev = _root(variance)
+        starts |= {"moving_stddev": stddev, "renorm_mean": _again(mean), "renorm_stddev": stddev}
+    for name, start in starts.items():
+        variable = layer.add_weight(name=name, initializer=start, trainable=False, **options)
+        setattr(layer, name, variable)
+    if counts:
+        layer.counter = Counter(name="counter")
+        layer.counter.build()
+
+
+def state(layer: Layer, names: Sequence[str]) -> dict[str, Variable]:
+    """The variables that `batch_norm` knows as the state."""
+    return {name: layer.counter.step if name == "step" else getattr(layer, name) for name in names}
+
+
+def load_plain(layer: Layer, store: Any) -> bool:
+    """Loads a file of plain batch normalization into a layer with renorm, and says so.
+
+    Args:
+        layer: any.
+        store: the file's variables, by number.
+
+    Returns:
+        Whether it did; not if the layer has no renorm, or the file has its state.
+    """
+    plain = [layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance]
+    plain = [variable for variable in plain if variable is not None]
+    if not layer.renorm or len(store.keys()) != len(plain):
+        return False
+    for index, variable in enumerate(plain):
+        variable.assign(store[str(index)])
+    layer.renorm_mean.assign(layer.moving_mean)
+    for variable in (layer.moving_stddev, layer.renorm_stddev):
+        variable.assign(ops.sqrt(layer.moving_variance + layer.epsilon))
+    warnings.warn(
+        f"The file has no renorm state for {layer.path}: it starts from the moving mean and "
+        "variance that were loaded.",
+        stacklevel=3,
+    )
+    return True
+
+
+def _again(initializer: Any) -> Any:
+    """A copy of an initializer, which Keras wants to be used once."""
+    return initializer.clone() if isinstance(initializer, keras.Initializer) else initializer
+
+
+def _root(initializer: Any) -> Any:
+    return lambda shape, dtype=None: ops.sqrt(_again(initializer)(shape, dtype=dtype))
