@@ -1,0 +1,201 @@
+"""The layer against what TensorFlow's own batch normalizations did, step by step."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from keras import ops
+
+from batchnorm import BatchNormalization, Exponential, Ghost
+from tests.compare import assert_close
+from tests.differentiate import (
+    BACKEND,
+    Array,
+    Function,
+    compiled,
+    gradients,
+    precision,
+    tensors,
+    to_numpy,
+)
+from tests.golden import FOLDER, Case, cases
+
+pytestmark = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason=f"the golden numbers are not here: {FOLDER} is absent"
+)
+
+OLD_RENORM = (
+    "until TensorFlow 1.13 renorm's averages began at 0 beside the weights that they had so far, "
+    "and the moving statistics followed those averages; Renorm has no option for that"
+)
+LIMITS = ("none", "full", "tight", "rmax", "rmin", "dmax")
+NOT_REPLAYED = {
+    f"tf1.13/{name}": OLD_RENORM
+    for name in (
+        *(f"slim/renorm_{limits}_r2" for limits in LIMITS),
+        *(f"slim/renorm_{limits}_r4" for limits in LIMITS),
+        "slim/renorm_paper0_r4",
+        "slim/renorm_decay99_noinit",
+        "slim/renorm_noclip_noinit",
+        "slim/renorm_NCHW",
+        "slim/renorm_placeholder",
+        "slim/renorm_nocenter_noscale",
+        "slim/adjust_renorm",
+        "v1layers/renorm_none_r2",
+        "v1layers/renorm_none_r4",
+        "v1layers/renorm_axis1",
+        "v1layers/renorm_noinit",
+        "v1layers/renorm_placeholder",
+    )
+}
+# tf.contrib's own are for what offers its arguments, its variables and its update operations.
+REPLAYED = [id for id in cases() if not id.startswith("slim/") and id not in NOT_REPLAYED]
+CONTRIB = {"decay": "momentum", "renorm_decay": "renorm_momentum"}
+# Parameters, their gradients and the state are float32 beside half precision, in theirs and ours.
+TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
+# What half precision rounds, y and dx, are float32 numbers whose last bit can tip the rounding:
+# one step of float16, relative to numbers above 1.
+HALF = 2.0**-10
+
+
+def fused(case: Case) -> bool:
+    """Whether the original ran its fused kernel, which reports n / (n - 1) * variance.
+
+    The rule of its source: not where `fused=False`, nor for float64, nor with what the kernel has
+    no input for; its channels are the first or the last axis; rank 4, and 5 since TensorFlow 2.
+    All other code of the originals, and of ours by default, records the biased variance.
+    """
+    about, kwargs = case.about, case.about["kwargs"]
+    rank = len(about["shape"])
+    ranks = (4,) if about["source"].startswith("tensorflow 1.") else (4, 5)
+    options = ("renorm", "virtual_batch_size", "adjustment", "synchronized")
+    return (
+        kwargs.get("fused") is not False
+        and rank in ranks
+        and about["axis"] in (1, -1, rank - 1)
+        and about["dtype"] != "float64"
+        and not any(kwargs.get(option) for option in options)
+    )
+
+
+def made(case: Case, unbiased: bool) -> BatchNormalization:
+    """The layer that says in our words what the original was told in its own."""
+    axis = case.about["axis"]
+    kwargs = {CONTRIB.get(name, name): value for name, value in case.about["kwargs"].items()}
+    kept = ("epsilon", "center", "scale", "renorm", "renorm_clipping", "renorm_momentum")
+    options: dict[str, Any] = {name: kwargs[name] for name in kept if name in kwargs}
+    # They rounded the rate to float32, float64 variables or not: 1.5e-8 of 0.1.
+    rate = float(np.float32(1.0 - kwargs["momentum"]))
+    options["moving"] = Exponential(1.0 - rate, unbiased=unbiased)
+    if "virtual_batch_size" in kwargs:
+        options["statistics"] = Ghost(kwargs["virtual_batch_size"], strided=True)
+    if "adjustment" in kwargs:
+        pair = (case.arrays["adj_scale"], case.arrays["adj_bias"])
+        options["adjustment"] = lambda shape: pair
+    # One replica; the other backends refuse it, and say that it changes nothing there.
+    options["synchronized"] = kwargs.get("synchronized", False) and BACKEND == "tensorflow"
+    layer = BatchNormalization(
+        axis=axis if isinstance(axis, int) else tuple(axis), dtype=case.about["dtype"], **options
+    )
+    layer.build(case.about["shape"])
+    return layer
+
+
+def stepper(layer: BatchNormalization, training: bool, mask: Array | None) -> Function:
+    """From x, g and the variables' values to y, the gradients of sum(y * g) and the new values."""
+
+    def step(x: Any, g: Any, trainable: list[Any], fixed: list[Any]) -> tuple[Any, Any, Any]:
+        def forward(x: Any, *trainable: Any) -> Any:
+            return layer.stateless_call(trainable, fixed, x, training=training, mask=mask)
+
+        def loss(x: Any, *trainable: Any) -> Any:
+            y, exact = forward(x, *trainable)[0], layer.moving_mean.dtype
+            return ops.sum(ops.cast(y, exact) * ops.cast(g, exact))
+
+        y, state = forward(x, *trainable)
+        return y, gradients(loss, x, *trainable), state
+
+    # Without, JAX traces every step anew, which takes twice as long.
+    return compiled(step, "jit" if BACKEND == "jax" else "eager")
+
+
+def run(function: Function, layer: BatchNormalization, x: Array, g: Array) -> dict[str, Array]:
+    """What a step makes, by name."""
+    trainable, fixed = layer.trainable_variables, layer.non_trainable_variables
+    values = ([variable.value for variable in each] for each in (trainable, fixed))
+    y, found, state = function(*tensors([x, g]), *values)
+    names = ["y", "dx", *(f"d{v.name}" for v in trainable), *(v.name for v in fixed)]
+    return dict(zip(names, map(to_numpy, (y, *found, *state)), strict=True))
+
+
+def replay(case: Case, unbiased: bool) -> None:
+    """Fails where a step of the layer's differs from the original's."""
+    layer = made(case, unbiased)
+    frozen = not case.about.get("trainable", True)
+    # A layer of V1's with trainable=False used the batch's statistics and recorded none: ours,
+    # trainable, without what it records. V2's was in inference mode, as ours is.
+    layer.trainable = not (frozen and case.about["api"] == "k2")
+    assert {variable.name for variable in layer.variables} == set(case.variables)
+    set_variables(layer.variables, case, 0)
+    flags, mask = case.about["training"], case.arrays.get("mask")
+    steps = {flag: stepper(layer, flag, mask) for flag in set(flags)}
+    for t, training in enumerate(flags):
+        set_variables(layer.trainable_variables, case, t)  # by the original's optimizer
+        actual = run(steps[training], layer, case.arrays["x"][t], case.arrays["g"])
+        for variable in [] if frozen else layer.non_trainable_variables:
+            variable.assign(actual[variable.name])
+        check(layer, case, t, actual)
+
+
+def check(layer: BatchNormalization, case: Case, t: int, actual: dict[str, Array]) -> None:
+    """Compares a step's y and gradients, and the state after it."""
+    dtype = case.about["dtype"]
+    tolerance = TOLERANCE.get(dtype, TOLERANCE["float32"])
+    for name in ("y", *case.about["gradients"]):
+        rounded = "16" in dtype and name in ("y", "dx")
+        expected = as_ours(case, case.arrays[name][t], actual[name])
+        assert actual[name].dtype == expected.dtype
+        assert_close(actual[name], expected, HALF if rounded else tolerance)
+    for variable in layer.non_trainable_variables:
+        expected = as_ours(case, case.variables[variable.name][t + 1], variable)
+        assert_close(to_numpy(variable), expected, tolerance)
+
+
+def set_variables(variables: list[Any], case: Case, t: int) -> None:
+    for variable in variables:
+        variable.assign(as_ours(case, case.variables[variable.name][t], variable))
+
+
+def as_ours(case: Case, value: Array, ours: Any) -> Array:
+    """With virtual batches the originals' variables had ones for all axes, and one more."""
+    virtual = "virtual_batch_size" in case.about["kwargs"]
+    return value.reshape(ours.shape) if virtual else value
+
+
+@pytest.mark.parametrize("id", REPLAYED)
+def test_replay(id: str) -> None:
+    case = cases()[id]
+    with precision(case.about["dtype"]):
+        replay(case, fused(case))
+
+
+def test_every_case_is_replayed_or_listed() -> None:
+    old = {id for id, case in cases().items() if "renorm_mean_weight" in case.variables}
+    assert old == set(NOT_REPLAYED)
+    counts = Counter(id.partition("/")[0] for id in REPLAYED)
+    assert counts == {"k1": 13, "k2": 20, "v1layers": 36, "tf1.15": 2}
+    assert len(cases()) == len(REPLAYED) + len(NOT_REPLAYED) + 104
+
+
+@pytest.mark.parametrize("id", [id for id in REPLAYED if "output_op" in cases()[id].about])
+def test_the_rule_knows_the_kernel_that_ran(id: str) -> None:
+    case = cases()[id]
+    assert fused(case) == ("FusedBatchNorm" in case.about["output_op"])
+
+
+@pytest.mark.parametrize("id", ["k2/r5", "v1layers/train_r4", "v1layers/r4_fusedFalse"])
+def test_a_replay_can_fail(id: str) -> None:
+    case = cases()[id]
+    with pytest.raises(AssertionError, match="above the tolerance"):
+        replay(case, not fused(case))
