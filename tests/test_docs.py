@@ -263,15 +263,15 @@ def test_then() -> None:
 @pytest.mark.parametrize("t", [1, 2, 7])
 @pytest.mark.parametrize("kind", [moving.ZeroDebiased, moving.Cumulative])
 def test_averages_that_count(kind: Any, t: int) -> None:
-    options = {"momentum": 0.75} if kind is moving.ZeroDebiased else {}
+    options: dict[str, Any] = {"momentum": 0.75} if kind is moving.ZeroDebiased else {}
     formula = solve(kind.__doc__, **options, batch=X.mean(0), moving=MEAN, t=t)
-    rate = kind(**options).rate(tensor(np.float32(t - 1)))
+    rate = kind(**options).rate(tensor(np.array(t - 1, "float32")))
     updated = moving.update(tensor(MEAN), tensor(X.mean(0)), rate)
     assert_close(array(updated), formula["moving"], SINGLE)
 
 
 def test_ramp() -> None:
-    limits = {"first": 1.0, "last": 3.0, "begin": 10, "end": 30}
+    limits: dict[str, Any] = {"first": 1.0, "last": 3.0, "begin": 10, "end": 30}
     for step in (0, 10, 15, 30, 99):
         formula = solve(schedule.Ramp.__doc__, **limits, step=step)
         assert_close(array(schedule.Ramp(**limits)(step)), formula["value"], SINGLE)

@@ -68,7 +68,10 @@ def test_the_constructor_refuses(arguments: dict[str, Any], message: str) -> Non
         (lambda: Renorm(dmax=-0.1), "dmax should be non-negative, .*received -0.1"),
         (lambda: Renorm(momentum=1.0), "momentum should be .*received 1.0"),
         (lambda: Ghost(0), "size must be a whole number .* Received 0"),
-        (lambda: Ghost(2.0), "size must be a whole number .* Received 2.0"),
+        (
+            lambda: Ghost(2.0),  # type: ignore[arg-type]
+            "size must be a whole number .* Received 2.0",
+        ),
         (lambda: Ghost(True), "size must be a whole number .* Received True"),
         (lambda: Exponential(1.0), "momentum should be .*received 1.0"),
         (lambda: ZeroDebiased(-1.0), "momentum should be .*received -1.0"),
@@ -179,10 +182,11 @@ def test_integers_are_computed_in_float32() -> None:
 @pytest.mark.parametrize("bad", [-1.0, float("nan")])
 def test_a_negative_weight(name: str, bad: float) -> None:
     x, weights = np.ones((2, 4, 3), "float32"), np.array([[1, 1, bad, 1], [1, 1, 1, 1]], "float32")
+    given: dict[str, Any] = {name: weights}
     with pytest.raises(ValueError, match=f"{name} must not be negative, and holds {bad}"):
-        BatchNormalization()(x, training=True, **{name: weights})
+        BatchNormalization()(x, training=True, **given)
     with pytest.raises(ValueError, match=f"{name} must not be negative"):
-        batch_norm(x, STATE, training=True, **{name: weights})
+        batch_norm(x, STATE, training=True, **given)
 
 
 @pytest.mark.parametrize("mode", [mode for mode in (*MODES, "compile") if mode != "eager"])
@@ -236,8 +240,9 @@ def test_an_adjustment_that_returns_the_wrong_thing(mode: str, adjusted: Any, me
 @pytest.mark.parametrize("shape", [(1,), (4,), (2, 4), (3, 3), (2, 4, 3), (2, 1, 1, 3)])
 def test_a_parameter_that_does_not_fit(name: str, shape: tuple[int, ...]) -> None:
     x = np.ones((2, 4, 3), "float32")
+    given: dict[str, Any] = {name: np.ones(shape, "float32")}
     with pytest.raises(ValueError, match=rf"{name} of shape .* does not fit .*\(2, 3\) per sample"):
-        batch_norm(x, STATE, **{name: np.ones(shape, "float32")})
+        batch_norm(x, STATE, **given)
 
 
 def test_conditions_that_do_not_fit() -> None:
@@ -262,3 +267,19 @@ def test_axes_that_are_none() -> None:
     state = {"moving_mean": np.zeros(3), "moving_variance": np.ones(3)}
     with pytest.raises(ValueError, match=r"moving_mean is \(3,\), .* must be \(1, 4, 1, 3\)"):
         batch_norm(np.ones((2, 4, 5, 3), "float32"), state, axis=(1, 3))
+
+
+def test_a_slot_that_is_filled_after_the_variables_were_made() -> None:
+    layer = BatchNormalization()
+    layer.build((None, 3))
+    layer.moving = ZeroDebiased(0.9)
+    with pytest.raises(ValueError, match="built without a step counter, .* to the constructor"):
+        layer(np.ones((2, 3), "float32"), training=True)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    size: Any = np.int64(2)
+    layer = BatchNormalization(momentum=np.float32(0.5), statistics=Ghost(size))
+    assert layer.get_config()["momentum"] == 0.5
+    assert Ghost(size).cut(2) is None
+    Renorm(rmax=np.float64(3), dmax=np.int32(5))

@@ -28,15 +28,16 @@ from tests.differentiate import BACKEND, Array, to_numpy
 SHAPE = (4, 5, 3)
 
 
-@keras.saving.register_keras_serializable(package="tests")
 def halved(shape: Any) -> tuple[float, float]:
     return 0.5, 1.0
 
 
-@keras.saving.register_keras_serializable(package="tests")
 def jitter(shape: Any, seed: Any) -> tuple[Any, float]:
     return keras.random.uniform(shape[-1:], 0.9, 1.1, seed=seed), 0.0
 
+
+for function in (halved, jitter):
+    keras.saving.register_keras_serializable(package="tests")(function)
 
 SLOTS: dict[str, dict[str, Any]] = {
     "ghost": {"statistics": Ghost(2, strided=True)},
@@ -231,8 +232,8 @@ def test_renorm_files_are_kerass(tmp_path: Path) -> None:
 
 def test_a_file_that_fits_nothing_is_still_refused(tmp_path: Path) -> None:
     trained(keras.layers.BatchNormalization(center=False)).save_weights(tmp_path / "a.weights.h5")
-    for options in ({}, {"renorm": True}):
-        other = keras.Sequential([keras.Input(SHAPE), BatchNormalization(**options)])
+    for layer in (BatchNormalization(), BatchNormalization(renorm=True)):
+        other = keras.Sequential([keras.Input(SHAPE), layer])
         with pytest.raises(ValueError, match="expected . variables"):
             other.load_weights(tmp_path / "a.weights.h5")
 

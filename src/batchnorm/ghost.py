@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -40,7 +41,7 @@ class Ghost(Slot):
 
     def __post_init__(self) -> None:
         """Refuses a size that is none."""
-        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+        if isinstance(self.size, bool) or not isinstance(self.size, Integral) or self.size < 1:
             raise ValueError(
                 f"size must be a whole number of samples, at least 1. Received {self.size!r}."
             )

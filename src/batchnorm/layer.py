@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import keras
@@ -137,7 +138,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         # What Keras's constructor would not take.
         self.axis = axis if isinstance(axis, int) else _axes(axis)
-        self.momentum, self.renorm = momentum, renorm
+        self.momentum = float(momentum) if isinstance(momentum, Real) else momentum
+        self.renorm = renorm
         self.statistics, self.moving, self.affine = statistics, moving, affine
         self.adjustment = filled("adjustment", adjustment, Callable, "lambda shape: (2.0, 0.0)")
         if adjustment and "seed" in inspect.signature(self.adjustment).parameters:

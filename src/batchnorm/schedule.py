@@ -1,6 +1,7 @@
 """Numbers that may change while a model trains."""
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import keras
@@ -33,7 +34,7 @@ def checked(name: str, value: Any, allowed: Callable[[float], bool], what: str, 
     """
     if isinstance(value, LearningRateSchedule):
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not allowed(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not allowed(float(value)):
         raise ValueError(
             f"{name} should be {what}, or a keras.optimizers.schedules.LearningRateSchedule; "
             f"received {value!r}. {why}"

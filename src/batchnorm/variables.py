@@ -81,7 +81,16 @@ def make(layer: Layer, shape: Sequence[int | None], counts: bool) -> None:
 
 
 def state(layer: Layer, names: Sequence[str]) -> dict[str, Variable]:
-    """The variables that `batch_norm` knows as the state."""
+    """The variables that `batch_norm` knows as the state.
+
+    Raises:
+        ValueError: a slot was filled after they were made.
+    """
+    if "step" in names and not hasattr(layer, "counter"):
+        raise ValueError(
+            f"{layer.path} was built without a step counter, and a slot filled since then needs "
+            "one: give it to the constructor, or make the layer anew from its configuration."
+        )
     return {name: layer.counter.step if name == "step" else getattr(layer, name) for name in names}
 
 

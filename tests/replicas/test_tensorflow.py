@@ -15,7 +15,7 @@ PROGRAM = """
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from batchnorm import BatchNormalization
+from batchnorm import BatchNormalization, ZeroDebiased
 from tests import oracle
 from tests.compare import assert_close
 
@@ -29,7 +29,7 @@ dys = [dy[:4], dy[4:]]
 
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
-    layer = BatchNormalization(momentum=0.0, synchronized=True)
+    layer = BatchNormalization(moving=ZeroDebiased(0.5), synchronized=True)
     layer.build((None, 3, 2))
 values = strategy.experimental_distribute_values_from_function
 
@@ -49,6 +49,8 @@ assert_close(np.concatenate(y), expected.y, 1e-5)
 assert_close(np.concatenate(dx), oracle.gradients(x, dy).dx, 1e-5)
 for replica in strategy.experimental_local_results(layer.moving_variance.value):
     assert_close(replica, expected.moving_variance, 1e-5)
+for replica in strategy.experimental_local_results(layer.counter.step.value):
+    assert int(replica) == 1
 print("same as the whole batch")
 """
 
