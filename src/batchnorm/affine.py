@@ -80,6 +80,8 @@ def fitted(
             + (f", or {samples} per sample." if 0 not in axis else ".")
         )
     kept = [full[each] for each in axis]
+    if len(given) == len(kept) == 1:
+        return value
     return ops.reshape(value, kept if full[0] == 1 or 0 in axis else (-1, *kept))
 
 

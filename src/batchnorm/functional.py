@@ -113,9 +113,12 @@ def batch_norm(
         mean, variance = (_cast(known[name], plan) for name in ("moving_mean", "moving_variance"))
         y = kernels.choose(plan).infer(plan, x, mean, variance, affine, epsilon)
     y = y if activation is None else activation(y)
-    return _like(y, x), {
-        name: ops.reshape(value, _state_shape(name, plan, x.shape)) for name, value in known.items()
-    }
+    if len(plan.axis) > 1:
+        known = {
+            name: ops.reshape(value, _state_shape(name, plan, x.shape))
+            for name, value in known.items()
+        }
+    return _like(y, x), known
 
 
 def state_names(moving: Moving = _MOVING, renorm: Renorm | None = None) -> tuple[str, ...]:
@@ -189,8 +192,9 @@ def _checked(
                 "axis the channels' axis?"
             )
         if name != "step":
-            value = ops.cast(value, moments_dtype(value.dtype))
-            tensors[name] = ops.reshape(value, [shape[axis] for axis in plan.axis])
+            tensors[name] = value = ops.cast(value, moments_dtype(value.dtype))
+            if len(plan.axis) > 1:
+                tensors[name] = ops.reshape(value, [shape[axis] for axis in plan.axis])
     return tensors
 
 
