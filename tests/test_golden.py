@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 from batchnorm import BatchNormalization, Exponential, Ghost
+from batchnorm.renorm import OldRenorm
 from tests.compare import assert_close
 from tests.differentiate import (
     BACKEND,
@@ -25,32 +26,8 @@ pytestmark = pytest.mark.skipif(
     not FOLDER.is_dir(), reason=f"the golden numbers are not here: {FOLDER} is absent"
 )
 
-OLD_RENORM = (
-    "until TensorFlow 1.13 renorm's averages began at 0 beside the weights that they had so far, "
-    "and the moving statistics followed those averages; Renorm has no option for that"
-)
-LIMITS = ("none", "full", "tight", "rmax", "rmin", "dmax")
-NOT_REPLAYED = {
-    f"tf1.13/{name}": OLD_RENORM
-    for name in (
-        *(f"slim/renorm_{limits}_r2" for limits in LIMITS),
-        *(f"slim/renorm_{limits}_r4" for limits in LIMITS),
-        "slim/renorm_paper0_r4",
-        "slim/renorm_decay99_noinit",
-        "slim/renorm_noclip_noinit",
-        "slim/renorm_NCHW",
-        "slim/renorm_placeholder",
-        "slim/renorm_nocenter_noscale",
-        "slim/adjust_renorm",
-        "v1layers/renorm_none_r2",
-        "v1layers/renorm_none_r4",
-        "v1layers/renorm_axis1",
-        "v1layers/renorm_noinit",
-        "v1layers/renorm_placeholder",
-    )
-}
 # tf.contrib's own are for what offers its arguments, its variables and its update operations.
-REPLAYED = [id for id in cases() if not id.startswith("slim/") and id not in NOT_REPLAYED]
+REPLAYED = [id for id in cases() if not id.startswith("slim/")]
 CONTRIB = {"decay": "momentum", "renorm_decay": "renorm_momentum"}
 # Parameters, their gradients and the state are float32 beside half precision, in theirs and ours.
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
@@ -88,6 +65,9 @@ def made(case: Case, unbiased: bool) -> BatchNormalization:
     # They rounded the rate to float32, float64 variables or not: 1.5e-8 of 0.1.
     rate = float(np.float32(1.0 - kwargs["momentum"]))
     options["moving"] = Exponential(1.0 - rate, unbiased=unbiased)
+    if "renorm_mean_weight" in case.variables:  # until TensorFlow 1.13
+        limits = {"rmin": 0.0, **(options.pop("renorm_clipping", None) or {})}
+        options["renorm"] = OldRenorm(**limits, momentum=options.pop("renorm_momentum", 0.99))
     if "virtual_batch_size" in kwargs:
         options["statistics"] = Ghost(kwargs["virtual_batch_size"], strided=True)
     if "adjustment" in kwargs:
@@ -136,7 +116,7 @@ def replay(case: Case, unbiased: bool) -> None:
     # A layer of V1's with trainable=False used the batch's statistics and recorded none: ours,
     # trainable, without what it records. V2's was in inference mode, as ours is.
     layer.trainable = not (frozen and case.about["api"] == "k2")
-    assert {variable.name for variable in layer.variables} == set(case.variables)
+    assert {variable.name for variable in layer.variables} == set(variables(case))
     set_variables(layer.variables, case, 0)
     flags, mask = case.about["training"], case.arrays.get("mask")
     steps = {flag: stepper(layer, flag, mask) for flag in set(flags)}
@@ -158,13 +138,23 @@ def check(layer: BatchNormalization, case: Case, t: int, actual: dict[str, Array
         assert actual[name].dtype == expected.dtype
         assert_close(actual[name], expected, HALF if rounded else tolerance)
     for variable in layer.non_trainable_variables:
-        expected = as_ours(case, case.variables[variable.name][t + 1], variable)
+        expected = as_ours(case, variables(case)[variable.name][t + 1], variable)
         assert_close(to_numpy(variable), expected, tolerance)
 
 
-def set_variables(variables: list[Any], case: Case, t: int) -> None:
-    for variable in variables:
-        variable.assign(as_ours(case, case.variables[variable.name][t], variable))
+def set_variables(ours: list[Any], case: Case, t: int) -> None:
+    for variable in ours:
+        variable.assign(as_ours(case, variables(case)[variable.name][t], variable))
+
+
+def variables(case: Case) -> dict[str, Array]:
+    """The original's, as ours hold them: debiased averages and a count in place of weights."""
+    found = dict(case.variables)
+    for name in ("renorm_mean", "renorm_stddev"):
+        if (weight := found.pop(f"{name}_weight", None)) is not None:
+            found[name] = found[name] / np.where(weight > 0, weight, 1.0)[:, None]
+            found["step"] = np.cumsum([0, *case.about["training"]])
+    return found
 
 
 def as_ours(case: Case, value: Array, ours: Any) -> Array:
@@ -180,12 +170,10 @@ def test_replay(id: str) -> None:
         replay(case, fused(case))
 
 
-def test_every_case_is_replayed_or_listed() -> None:
-    old = {id for id, case in cases().items() if "renorm_mean_weight" in case.variables}
-    assert old == set(NOT_REPLAYED)
+def test_every_case_is_replayed() -> None:
     counts = Counter(id.partition("/")[0] for id in REPLAYED)
-    assert counts == {"k1": 13, "k2": 20, "v1layers": 36, "tf1.15": 2}
-    assert len(cases()) == len(REPLAYED) + len(NOT_REPLAYED) + 104
+    assert counts == {"k1": 13, "k2": 20, "v1layers": 36, "tf1.13": 24, "tf1.15": 2}
+    assert len(cases()) == len(REPLAYED) + 104
 
 
 @pytest.mark.parametrize("id", [id for id in REPLAYED if "output_op" in cases()[id].about])

@@ -139,7 +139,7 @@ def state_names(moving: Moving = _MOVING, renorm: Renorm | None = None) -> tuple
     return (
         "moving_mean",
         "moving_variance",
-        *(renorm.STATE if renorm else ()),
+        *(renorm.state if renorm else ()),
         *(("step",) if counts else ()),
     )
 

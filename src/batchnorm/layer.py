@@ -161,7 +161,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
                 f"BatchNormalization needs to know the number of channels, axis {self.axis} of "
                 f"{tuple(input_shape)}: give that axis a size in keras.Input, or choose another."
             )
-        variables.make(self, plan.parameter_shape(input_shape), counts="step" in self._names())
+        variables.make(self, plan.parameter_shape(input_shape), self._names())
         self.input_spec = keras.InputSpec(ndim=len(input_shape), axes=sizes)
 
     def call(
@@ -227,7 +227,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         Keras's own would refuse a file of plain batch normalization.
         """
-        if not variables.load_plain(self, store):
+        if not variables.load_plain(self, store, self._names()):
             super().load_own_variables(store)
 
     def _moving(self) -> Moving:

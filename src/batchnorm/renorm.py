@@ -10,7 +10,7 @@ from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
 from batchnorm.affine import Affine
-from batchnorm.moving import check_momentum, update
+from batchnorm.moving import ZeroDebiased, check_momentum, update
 from batchnorm.schedule import Ramp, Scheduled, at, checked
 from batchnorm.slots import Slot
 from batchnorm.statistics import Moments
@@ -58,7 +58,10 @@ class Renorm(Slot):
     dmax: Scheduled | None = None
     momentum: Scheduled = 0.99
 
-    STATE = ("moving_stddev", "renorm_mean", "renorm_stddev")
+    @property
+    def state(self) -> tuple[str, ...]:
+        """The names of what it keeps beside the moving mean and variance."""
+        return ("moving_stddev", "renorm_mean", "renorm_stddev")
 
     def __post_init__(self) -> None:
         """Refuses limits that are none."""
@@ -153,6 +156,59 @@ class Renorm(Slot):
             "moving_stddev": moving_stddev,
             "renorm_mean": update(state["renorm_mean"], batch.mean, own),
             "renorm_stddev": update(state["renorm_stddev"], stddev, own),
+        }
+
+
+@keras.saving.register_keras_serializable(package="batchnorm")
+@dataclass(frozen=True)
+class OldRenorm(Renorm):
+    """Batch renormalization as TensorFlow had it until 1.13.
+
+    Its running values are zero-debiased, the batch has the share in them that the initial values
+    would have, momentum**t before step t = 0, 1, ..., and the moving statistics follow them instead
+    of the batch. The first step is plain batch normalization.
+
+    Args:
+        rmin: as for `Renorm`.
+        rmax: as for `Renorm`.
+        dmax: as for `Renorm`.
+        momentum: as for `Renorm`.
+    """
+
+    counts = True
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """The names of what it keeps beside the moving mean and variance."""
+        return ("renorm_mean", "renorm_stddev")
+
+    def correction(
+        self, batch: Moments, renorm_stddev: Tensor, step: Tensor, epsilon: float
+    ) -> Affine:
+        """The affine step (r, d) for a batch, its mean measured from renorm_mean."""
+        share = at(self.momentum, step, 0.0, 1.0) ** step
+        stddev = ops.sqrt(batch.variance + epsilon)
+        batch = batch._replace(mean=(1 - share) * batch.mean)
+        return super().correction(batch, update(renorm_stddev, stddev, share), step, epsilon)
+
+    def step(
+        self,
+        state: Mapping[str, Tensor],
+        batch: Moments,
+        variance: Tensor,
+        rate: Tensor,
+        step: Tensor,
+        epsilon: float,
+    ) -> dict[str, Tensor]:
+        """The state after a batch; see `Renorm.step`."""
+        own = ZeroDebiased(self.momentum).rate(step)
+        mean = update(state["renorm_mean"], batch.mean, own)
+        stddev = update(state["renorm_stddev"], ops.sqrt(variance + epsilon), own)
+        return {
+            "moving_mean": update(state["moving_mean"], mean, rate),
+            "moving_variance": update(state["moving_variance"], stddev * stddev - epsilon, rate),
+            "renorm_mean": mean,
+            "renorm_stddev": stddev,
         }
 
 

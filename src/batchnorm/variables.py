@@ -51,7 +51,7 @@ class Counter(keras.layers.Layer):
         )
 
 
-def make(layer: Layer, shape: Sequence[int | None], counts: bool) -> None:
+def make(layer: Layer, shape: Sequence[int | None], names: Sequence[str]) -> None:
     """Adds a layer's variables, in Keras's order: gamma, beta, moving_mean, moving_variance, ...
 
     Keras's `build` knows one axis alone, and averages in half precision with `dtype="float16"`.
@@ -59,7 +59,7 @@ def make(layer: Layer, shape: Sequence[int | None], counts: bool) -> None:
     Args:
         layer: receives them as attributes.
         shape: of each.
-        counts: whether it needs a step counter.
+        names: of its state.
     """
     options = {"shape": shape, "dtype": moments_dtype(layer.variable_dtype), "autocast": False}
     for name, used in (("gamma", layer.scale), ("beta", layer.center)):
@@ -68,16 +68,21 @@ def make(layer: Layer, shape: Sequence[int | None], counts: bool) -> None:
             of = {kind: getattr(layer, f"{name}_{kind}") for kind in kinds}
             setattr(layer, name, layer.add_weight(name=name, **of, **options))
     mean, variance = layer.moving_mean_initializer, layer.moving_variance_initializer
-    starts = {"moving_mean": mean, "moving_variance": variance}
-    if layer.renorm:
-        stddev = _root(variance)
-        starts |= {"moving_stddev": stddev, "renorm_mean": _again(mean), "renorm_stddev": stddev}
-    for name, start in starts.items():
+    starts = {
+        "moving_mean": mean,
+        "moving_variance": variance,
+        "moving_stddev": _root(variance),
+        "renorm_mean": _again(mean),
+        "renorm_stddev": _root(variance),
+    }
+    for name in names:
+        if name == "step":
+            layer.counter = Counter(name="counter")
+            layer.counter.build()
+            continue
+        start = starts[name]
         variable = layer.add_weight(name=name, initializer=start, trainable=False, **options)
         setattr(layer, name, variable)
-    if counts:
-        layer.counter = Counter(name="counter")
-        layer.counter.build()
 
 
 def state(layer: Layer, names: Sequence[str]) -> dict[str, Variable]:
@@ -94,12 +99,13 @@ def state(layer: Layer, names: Sequence[str]) -> dict[str, Variable]:
     return {name: layer.counter.step if name == "step" else getattr(layer, name) for name in names}
 
 
-def load_plain(layer: Layer, store: Any) -> bool:
+def load_plain(layer: Layer, store: Any, names: Sequence[str]) -> bool:
     """Loads a file of plain batch normalization into a layer with renorm, and says so.
 
     Args:
         layer: any.
         store: the file's variables, by number.
+        names: of the layer's state.
 
     Returns:
         Whether it did; not if the layer has no renorm, or the file has its state.
@@ -110,9 +116,10 @@ def load_plain(layer: Layer, store: Any) -> bool:
         return False
     for index, variable in enumerate(plain):
         variable.assign(store[str(index)])
-    layer.renorm_mean.assign(layer.moving_mean)
-    for variable in (layer.moving_stddev, layer.renorm_stddev):
-        variable.assign(ops.sqrt(layer.moving_variance + layer.epsilon))
+    stddev = ops.sqrt(layer.moving_variance + layer.epsilon)
+    for name in names:
+        if name.startswith("renorm_") or name.endswith("_stddev"):
+            getattr(layer, name).assign(layer.moving_mean if name == "renorm_mean" else stddev)
     warnings.warn(
         f"The file has no renorm state for {layer.path}: it starts from the moving mean and "
         "variance that were loaded.",
