@@ -13,6 +13,8 @@ from batchnorm.weights import frequencies
 Tensor = Any  # a tensor of the backend in use; Keras has no type for it
 Total = Callable[[Tensor], Tensor]  # adds a tensor up across replicas
 
+_LARGE = 1e12  # the squares of so much fit into float32, 1e14 of them
+
 
 class Moments(NamedTuple):
     """What was measured: how much, its mean and its biased variance.
@@ -106,31 +108,25 @@ def centre(
         `Centred`: d, m0, c and the moments.
     """
     axes = tuple(axes)
-    hidden = None if weights is None else ops.equal(weights, 0)
-    if hidden is not None:
-        # What is hidden may be NaN, and a product with a weight of 0 or a gradient of 0 as well.
-        x = ops.where(ops.logical_and(hidden, ops.logical_not(ops.isfinite(x))), 0.0, x)
     count = _count(x, axes, weights)
     if total is not None:
         count = total(ops.convert_to_tensor(count, x.dtype))
 
-    def average(values: Tensor, otherwise: Tensor) -> Tensor:
-        if hidden is not None:
-            values = ops.where(hidden, 0.0, values) * weights
-        values = add(values, axes)
+    def mean_of(values: Tensor, otherwise: Tensor) -> Tensor:
+        values = _sum(values, axes, weights)
         if total is not None:
             values = total(values)
         return _divide(values, count, otherwise)
 
     # Any constant serves as m0, so no gradient flows through it: the one through c is exact.
-    provisional = ops.stop_gradient(average(x, prior[0]))
+    provisional = mean_of(_usual(ops.stop_gradient(x), weights), prior[0])
     # XLA computes m0 anew at each use, and may contract a product at its end with the subtraction
     # there, which makes the two differ by a bit. A selection it cannot contract.
     provisional = ops.where(ops.isnan(provisional), 0.0, provisional)
-    deviation = x - ops.expand_dims(provisional, axes)
-    residual = average(deviation, 0.0)
+    deviation = _usual(x - ops.expand_dims(provisional, axes), weights)
+    residual = mean_of(deviation, 0.0)
     # d * d, not square(d): JAX saves 2 * d for the derivative of a square, a second array like x.
-    spread = average(deviation * deviation, prior[1]) - residual * residual
+    spread = mean_of(deviation * deviation, prior[1]) - residual * residual
     count = count if isinstance(count, int) else ops.cast(count, x.dtype)
     count = ops.ones((), x.dtype) * count  # a tensor whatever came, torch.compile's sizes too
     mean, variance = provisional + residual, ops.relu(spread)
@@ -200,13 +196,36 @@ def _dot(counts: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
     return sum(count * value for count, value in zip(counts, values, strict=True))
 
 
+def _usual(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Zero for what is hidden and may be NaN, or overflow in the square: 0 times that is no 0."""
+    if weights is None:
+        return values
+    size = ops.abs(ops.stop_gradient(values))
+    usual = ops.logical_or(size < _LARGE, ops.not_equal(weights, 0))
+    return ops.where(usual, values, 0.0)
+
+
+def _sum(values: Tensor, axes: tuple[int, ...], weights: Tensor | None) -> Tensor:
+    """The sum over axes, each element times its weight."""
+    if weights is None:
+        return add(values, axes)
+    # First over what shares a weight: a product as large as x would be kept for its derivative.
+    inner = tuple(axis for axis in axes if weights.shape[axis] == 1 and values.shape[axis])
+    outer = tuple(axis - sum(each < axis for each in inner) for axis in axes if axis not in inner)
+    if inner:
+        values, weights = add(values, inner), ops.squeeze(weights, inner)
+    return add(values * weights, outer) if outer else values * weights
+
+
 def _count(x: Tensor, axes: tuple[int, ...], weights: Tensor | None) -> Tensor:
     sizes = ops.shape(x)
+    shared = [axis for axis in axes if weights is None or weights.shape[axis] == 1]
+    each = functools.reduce(operator.mul, (sizes[axis] for axis in shared), 1)
     if weights is None:
-        return functools.reduce(operator.mul, (sizes[axis] for axis in axes), 1)
+        return each
     kept = ops.shape(weights)
-    full = [size if axis in axes else kept[axis] for axis, size in enumerate(sizes)]
-    count = add(ops.broadcast_to(weights, full), axes)
+    full = [sizes[a] if a in axes and a not in shared else kept[a] for a in range(len(sizes))]
+    count = add(ops.broadcast_to(weights, full), axes) * ops.cast(each, weights.dtype)
     return count if any(size != 1 for size in count.shape) else ops.reshape(count, ())
 
 
