@@ -120,7 +120,7 @@ class Renorm(Slot):
         """The affine step (r, d) for a batch, its mean measured from renorm_mean."""
         stddev = ops.sqrt(batch.variance + epsilon)
         # At least what a variance of zero gives: a running deviation of zero would divide by it.
-        renorm_stddev = ops.clip(renorm_stddev, epsilon**0.5, _INFINITY)
+        renorm_stddev = _clip(renorm_stddev, epsilon**0.5, _INFINITY)
         rmax = _INFINITY if self.rmax is None else at(self.rmax, step, 1.0, _INFINITY)
         rmin = 1 / rmax if self.rmin is None else at(self.rmin, step, 0.0, 1.0)
         dmax = _INFINITY if self.dmax is None else at(self.dmax, step, 0.0, _INFINITY)
@@ -217,5 +217,7 @@ def _between(lowest: float, highest: float, value: float) -> bool:
 
 
 def _clip(value: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
-    lowest, highest = (ops.convert_to_tensor(limit, value.dtype) for limit in (lowest, highest))
-    return ops.minimum(ops.maximum(value, lowest), highest)
+    # In the dtype of the value: on PyTorch Keras 3.15 makes float32 of a number, and of what is the
+    # larger of two float64 tensors.
+    limits = (ops.convert_to_tensor(limit, value.dtype) for limit in (lowest, highest))
+    return ops.clip(value, *limits)

@@ -1,0 +1,375 @@
+"""Every slot with every other: the function and the layer against the oracle."""
+
+import itertools
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from batchnorm import (
+    BatchNormalization,
+    Cumulative,
+    Exponential,
+    Ghost,
+    Given,
+    Ramp,
+    Renorm,
+    ZeroDebiased,
+    batch_norm,
+    state_names,
+)
+from tests import oracle
+from tests.compare import assert_close
+from tests.differentiate import (
+    BACKEND,
+    MODES,
+    Array,
+    Function,
+    compiled,
+    gradients,
+    precision,
+    tensors,
+    to_numpy,
+)
+
+TOLERANCE = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 1e-5, "float64": 1e-12}
+# Their values at whole steps are exact in float32, in which a Ramp computes.
+FADES, GROWS, CLIMBS = Ramp(0.5, 0.75, 0, 8), Ramp(1.0, 2.0, 0, 8), Ramp(0.0, 0.5, 0, 8)
+
+# Each value has a name, and beside it stands what it is to the oracle, if need be at step t.
+SLOTS: dict[str, dict[str, Any]] = {
+    "input": {  # shape and axis; neither 2 nor 3 divides 7, and 3 does not divide 8
+        "rank 2": ((7, 3), -1),
+        "rank 3": ((8, 5, 3), -1),
+        "rank 4": ((8, 2, 3, 4), -1),
+        "rank 5": ((8, 2, 3, 2, 3), -1),
+        "channels first": ((8, 3, 2, 4), 1),
+        "two axes": ((8, 3, 2, 4), (1, 3)),
+    },
+    "statistics": {
+        "none": (None, None),
+        "Ghost(2)": (Ghost(2), (2, False)),
+        "Ghost(3)": (Ghost(3), (3, False)),
+        "strided": (Ghost(3, strided=True), (3, True)),
+    },
+    "weights": {name: name for name in ("none", "mask", "sample_weight", "both")},
+    "moving": {  # its first step, its rate at t, whether it is unbiased
+        "Exponential": (Exponential(0.9), 5, lambda t: 0.1, False),
+        "unbiased": (Exponential(0.9, unbiased=True), 5, lambda t: 0.1, True),
+        "ZeroDebiased": (ZeroDebiased(0.9), 0, lambda t: 0.1 / (1 - 0.9 ** (t + 1)), False),
+        "ZeroDebiased at 3": (ZeroDebiased(0.9), 3, lambda t: 0.1 / (1 - 0.9 ** (t + 1)), False),
+        "Cumulative": (Cumulative(), 2, lambda t: 1 / (t + 1), False),
+        "schedule": (Exponential(FADES), 4, lambda t: 0.5 - t / 32, False),
+    },
+    "renorm": {  # rmin, rmax, dmax and the rate at t
+        "none": (None, lambda t: None),
+        "unlimited": (Renorm(), lambda t: (None, None, None, 0.01)),
+        "limits": (Renorm(0.8, 1.2, 0.1, momentum=0.8), lambda t: (0.8, 1.2, 0.1, 0.2)),
+        "schedules": (
+            Renorm(rmax=GROWS, dmax=CLIMBS, momentum=FADES),
+            lambda t: (1 / (1 + t / 8), 1 + t / 8, t / 16, 0.5 - t / 32),
+        ),
+    },
+    "adjustment": {name: name for name in ("none", "number", "channel", "sample", "full")},
+    "affine": {name: name for name in ("none", "number", "channel", "sample")},
+    "dtype": {name: name for name in TOLERANCE},
+    "activation": {"none": None, "relu": keras.activations.relu},
+}
+DTYPE, AFFINE = list(SLOTS).index("dtype"), list(SLOTS).index("affine")
+Row = tuple[str, ...]  # the name of a value for each slot
+PLAIN: Row = ("rank 4", "none", "none", "Exponential", "none", "none", "channel", "float32", "none")
+
+
+def needed(values: Sequence[Sequence[str]], size: int) -> set[Any]:
+    """All choices of so many slots, with a value for each."""
+    named = [[(slot, name) for name in names] for slot, names in zip(SLOTS, values, strict=True)]
+    several = itertools.combinations(named, size)
+    return {choice for slots in several for choice in itertools.product(*slots)}
+
+
+def covering(values: Sequence[Sequence[str]], size: int) -> list[Row]:
+    """Few rows that hold all of these: the best of some drawn ones, until nothing is missing."""
+    draw, rows, missing = random.Random(0), [], needed(values, size)
+    while missing:
+        wanted = dict(min(missing))
+        pool = [
+            tuple(
+                wanted.get(slot) or draw.choice(names)
+                for slot, names in zip(SLOTS, values, strict=True)
+            )
+            for _ in range(100)
+        ]
+        held = [missing & needed([[name] for name in row], size) for row in pool]
+        best = max(range(len(pool)), key=lambda index: len(held[index]))
+        rows.append(pool[best])
+        missing -= held[best]
+    return rows
+
+
+VALUES = [tuple(values) for values in SLOTS.values()]
+PAIRS = covering(VALUES, 2)
+FULL = covering([[name for name in names if name != "none"] for names in VALUES], 1)
+SOME = [*FULL, *covering(VALUES, 1)]  # for what takes longer: every value, and all slots at once
+ONE = [  # one slot away from the plain one
+    (*PLAIN[:place], name, *PLAIN[place + 1 :])
+    for place, names in enumerate(VALUES)
+    for name in names
+    if name != PLAIN[place]
+]
+
+
+def test_every_pair_of_values_occurs() -> None:
+    found = {pair for row in PAIRS for pair in itertools.combinations(enumerate(row), 2)}
+    sizes = [len(values) for values in VALUES]
+    assert len(found) == sum(a * b for a, b in itertools.combinations(sizes, 2))
+    assert len({value for row in SOME for value in enumerate(row)}) == sum(sizes)
+
+
+class Case:
+    """A row made up: arrays, the options of `batch_norm`, and what the oracle says of them."""
+
+    def __init__(self, row: Row) -> None:
+        self.row, self.random = dict(zip(SLOTS, row, strict=True)), np.random.default_rng(0)
+        self.dtype = self.row["dtype"]
+        self.wide = "float64" if self.dtype == "float64" else "float32"
+        self.shape, axis = self.of("input")
+        statistics, self.ghost = self.of("statistics")
+        moving, self.first, self.rate, self.unbiased = self.of("moving")
+        renorm, self.limits = self.of("renorm")
+        several = axis if isinstance(axis, tuple) else (axis,)
+        self.axes = [each % len(self.shape) for each in several]
+        self.adjusted = self.pair("adjustment")
+        self.affine = dict(zip(("gamma", "beta"), self.pair("affine"), strict=False))
+        self.weights = self.weigh()
+        self.names = state_names(moving, renorm)
+        self.state = {
+            name: self.held(self.random.uniform(0.5, 2.0, self.per("channel")), self.wide)
+            for name in self.names
+            if name != "step"
+        }
+        self.x, self.dy = (self.held(self.random.normal(m, 2.0, self.shape)) for m in (1.5, 0.0))
+        self.options = {
+            "axis": axis,
+            "statistics": statistics,
+            "moving": moving,
+            "renorm": renorm,
+            "adjustment": (lambda shape: self.adjusted) if self.adjusted else None,
+            "activation": self.of("activation"),
+        }
+
+    def of(self, slot: str) -> Any:
+        return SLOTS[slot][self.row[slot]]
+
+    def held(self, values: Array, dtype: str | None = None) -> Array:
+        """As the dtype holds them."""
+        return to_numpy(ops.cast(values, dtype or self.dtype))
+
+    def per(self, what: str) -> tuple[int, ...]:
+        """The shape of a value per channel, per sample, or per sample of the rank of x."""
+        full = tuple(n if place in self.axes else 1 for place, n in enumerate(self.shape))
+        channel = full if len(self.axes) > 1 else (self.shape[self.axes[0]],)
+        if what in ("number", "channel"):
+            return channel if what == "channel" else ()
+        return (self.shape[0], *(full[1:] if what == "full" or len(channel) > 1 else channel))
+
+    def pair(self, slot: str) -> tuple[Array, ...]:
+        """A scale and a shift; neither for none."""
+        if self.of(slot) == "none":
+            return ()
+        shape = self.per(self.of(slot))
+        return tuple(self.held(self.random.normal(m, 0.3, shape), self.wide) for m in (1.0, 0.0))
+
+    def weigh(self) -> dict[str, Array]:
+        """The mask hides all of a first group of 2."""
+        measured = [n for place, n in enumerate(self.shape) if place not in self.axes]
+        floats = np.maximum(self.random.normal(0.8, 0.6, measured), 0.0)
+        given = {
+            "mask": np.array([0, 0, 1, 1, 1, 0, 1, 1], bool)[: self.shape[0]],
+            "sample_weight": self.held(floats, self.wide),
+        }
+        chosen = (*given,) if self.of("weights") == "both" else (self.of("weights"),)
+        return {name: value for name, value in given.items() if name in chosen}
+
+    def known(self, t: int, training: bool) -> dict[str, Any]:
+        """The oracle's options at a step."""
+        product = np.ones(())
+        for value in self.weights.values():
+            lacking = len(self.shape) - len(self.axes) - value.ndim
+            product = product * value.astype("float64").reshape(value.shape + (1,) * lacking)
+        return {
+            "axis": self.options["axis"],
+            "training": training,
+            "weights": product,
+            "ghost": self.ghost,
+            "rate": self.rate(t),
+            "unbiased": self.unbiased,
+            "renorm": self.limits(t),
+            "adjustment": self.adjusted or None,
+        }
+
+    def check(self, y: Any, state: Any, expected: oracle.Step, step: int) -> None:
+        """Compares y and the state, of which the step is not the oracle's."""
+        assert keras.backend.standardize_dtype(y.dtype) == self.dtype
+        activated = np.maximum(expected.y, 0.0) if self.of("activation") else expected.y
+        assert_close(to_numpy(y), activated, TOLERANCE[self.dtype])
+        for name in self.names:
+            value = step if name == "step" else expected.state[name]
+            actual = to_numpy(state[name])
+            assert actual.dtype == ("int32" if name == "step" else self.wide)
+            assert_close(actual, value, TOLERANCE[self.wide])
+
+
+def run(case: Case, mode: str, training: bool) -> Any:
+    """y, the new state, and the gradients of sum(y * dy) in x, gamma and beta."""
+    arrays: dict[str, Any] = {"x": case.x, "dy": case.dy, "step": np.int32(case.first)}
+    arrays |= case.state | case.weights | case.affine
+    known = dict(zip(arrays, tensors([*arrays.values()]), strict=True))
+    sought = ["x", *case.affine]
+
+    def forward(given: Any) -> Any:
+        arguments = {name: given[name] for name in (*case.weights, *case.affine)}
+        return batch_norm(given["x"], given, training=training, **arguments, **case.options)
+
+    def loss(*values: Any) -> Any:
+        y = forward(known | dict(zip(sought, values, strict=True)))[0]
+        return ops.sum(ops.cast(y, case.wide) * ops.cast(known["dy"], case.wide))
+
+    def step(given: Any) -> Any:
+        return *forward(given), gradients(loss, *(given[name] for name in sought))
+
+    return compiled(step, mode)(known)
+
+
+def check(row: Row, mode: str, training: bool = True) -> None:
+    """Compares y, the new state and all gradients."""
+    case = Case(row)
+    known = case.known(case.first, training)
+    expected = oracle.step(case.x, case.state, **case.affine, **known)
+    # What relu hides; and at its edge a derivative is one or the other.
+    edge, hidden = (case.of("activation") is not None) & np.array(
+        [abs(expected.y) < 1e-3, expected.y <= 0]
+    )
+    case.dy[edge] = 0
+    y, state, found = run(case, mode, training)
+    case.check(y, state, expected, case.first + training)
+    dy = np.where(hidden, 0.0, case.dy.astype("float64"))
+    exact: Any = oracle.step_gradients(case.x, dy, case.state, **case.affine, **known)
+    assert_close(to_numpy(found[0]), exact[0], TOLERANCE[case.dtype])
+    for index in range(1, len(found)):
+        # A sum of products of y, each with the error of one.
+        assert_close(to_numpy(found[index]), exact[index], 4 * TOLERANCE[case.wide])
+
+
+# On JAX what is not compiled is compiled operation by operation, which takes longer.
+FIRST = "jit" if BACKEND == "jax" else "eager"
+
+
+@pytest.mark.parametrize("row", [*PAIRS, *FULL], ids="-".join)
+def test_oracle(row: Row) -> None:
+    with precision(row[DTYPE]):
+        check(row, FIRST)
+
+
+@pytest.mark.parametrize("row", SOME, ids="-".join)
+def test_oracle_in_inference(row: Row) -> None:
+    with precision(row[DTYPE]):
+        check(row, FIRST, training=False)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != FIRST])
+@pytest.mark.parametrize("row", FULL[:1] if BACKEND == "jax" else SOME, ids="-".join)
+def test_oracle_in_other_modes(row: Row, mode: str) -> None:
+    with precision(row[DTYPE]):
+        check(row, mode)
+
+
+# A layer's own gamma and beta are per channel, or there are none.
+OWN = [(row, False) for row in SOME if row[AFFINE] in ("none", "channel")]
+GIVEN = [(row, True) for row in SOME if row[AFFINE] != "none"]
+
+
+@pytest.mark.parametrize(("row", "given"), [*OWN, *GIVEN], ids=str)
+def test_layer(row: Row, given: bool) -> None:
+    with precision(row[DTYPE]):
+        case = Case(row)
+        own = row[AFFINE] != "none" and not given
+        affine = {"affine": Given()} if given else {"center": own, "scale": own}
+        layer = BatchNormalization(**case.options, **affine, dtype=case.dtype)
+        layer.build(case.shape)
+        named = {variable.name: variable for variable in layer.variables}
+        values = {**case.state, **case.affine, "step": case.first}
+        for name, variable in named.items():
+            variable.assign(values[name])
+        seen = {**case.weights, "condition": tensors([*case.affine.values()]) if given else None}
+        state, step = case.state, case.first
+        # Three steps, then frozen, then in inference.
+        calls = ((1.0, True, True), (2.0, True, True), (0.5, True, True), (1.0, True, False))
+        for scale, training, layer.trainable in (*calls, (1.0, False, True)):
+            x, recorded = case.x * case.x.dtype.type(scale), training and layer.trainable
+            y = layer(*tensors([x]), training=training, **seen)
+            expected = oracle.step(x, state, **case.affine, **case.known(step, recorded))
+            state, step = expected.state, step + recorded
+            case.check(y, named, expected, step)
+
+
+@pytest.mark.parametrize(("policy", "factor"), [("float32", 1.0), ("mixed_float16", 70_000.0)])
+def test_a_mask_that_keras_propagates(policy: str, factor: float) -> None:
+    inputs, weights = keras.Input((5, 3)), keras.Input((5,))
+    masked = keras.layers.Masking(dtype=policy)(inputs)
+    layer = BatchNormalization(moving=ZeroDebiased(), dtype=policy)
+    model = keras.Model([inputs, weights], layer(masked, sample_weight=weights))
+    draw = np.random.default_rng(0)
+    shown = np.arange(5) < np.array([[5], [3], [1], [0]])
+    x = draw.normal(1.5, 2.0, (4, 5, 3)).astype("float16").astype("float32") * shown[..., None]
+    w = draw.uniform(0.1, 1.0, (4, 5)).astype("float32") * np.float32(factor)  # not in float16
+    state = {"moving_mean": np.zeros(3), "moving_variance": np.ones(3)}
+    expected = oracle.step(x, state, weights=w * shown.astype("float64"), rate=1.0)
+    y = model(tensors([x, w]), training=True)
+    assert_close(to_numpy(y), expected.y, TOLERANCE[layer.compute_dtype])
+    for name, value in expected.state.items():
+        assert_close(to_numpy(getattr(layer, name)), value, 1e-5)
+
+
+def kept(function: Function, x: Any) -> list[int]:
+    """The sizes of all that a function keeps for its gradient in x, from that of x."""
+    size = to_numpy(x).size
+    if BACKEND == "jax":
+        import jax
+
+        saved = {id(leaf): leaf.size for leaf in jax.tree.leaves(jax.vjp(function, x)[1])}
+    else:
+        import torch
+
+        saved = {}
+
+        def pack(tensor: Any) -> Any:
+            storage = tensor.untyped_storage()
+            saved[storage.data_ptr()] = storage.nbytes() // tensor.itemsize
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            assert function(x.requires_grad_()).requires_grad
+    return [each for each in saved.values() if each >= size]
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow does not show what it keeps")
+@pytest.mark.parametrize("row", ONE, ids="-".join)
+def test_what_backward_needs_is_one_array_like_x(row: Row) -> None:
+    with precision(row[DTYPE]):
+        case = Case(row)
+        options = {**case.options, **case.weights, **case.affine}
+        state = {**case.state, "step": np.int32(case.first)}
+        found = kept(
+            lambda x: batch_norm(x, state, training=True, **options)[0], *tensors([case.x])
+        )
+    if row[-1] == "relu":  # keeps its result, on JAX and what it hid
+        assert len(found) <= 3
+    elif case.weights or case.ghost and case.shape[0] % case.ghost[0]:
+        # Weights, and those that stand for what a short group lacks, cost a few more.
+        assert len(found) <= {"torch": 3, "jax": 7}[BACKEND]
+    else:
+        assert len(found) == 1
