@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from batchnorm.combinations import REFUSED
+
 ROOT = Path(__file__).resolve().parents[1]
 BLOCKS = [
     pytest.param(block, id=f"{page.relative_to(ROOT)} {number}")
@@ -27,3 +29,9 @@ def test_links_lead_somewhere() -> None:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_table_of_what_has_no_meaning_is_the_one_that_refuses_it() -> None:
+    page = (ROOT / "docs" / "layer.md").read_text()
+    table = page.split("| refused | why |\n|---|---|\n")[1].split("\n\n")[0]
+    assert table.splitlines() == [f"| {line.given} | {line.why} |" for line in REFUSED]

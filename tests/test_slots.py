@@ -366,10 +366,7 @@ def test_what_backward_needs_is_one_array_like_x(row: Row) -> None:
         found = kept(
             lambda x: batch_norm(x, state, training=True, **options)[0], *tensors([case.x])
         )
-    if row[-1] == "relu":  # keeps its result, on JAX and what it hid
-        assert len(found) <= 3
-    elif case.weights or case.ghost and case.shape[0] % case.ghost[0]:
-        # Weights, and those that stand for what a short group lacks, cost a few more.
-        assert len(found) <= {"torch": 3, "jax": 7}[BACKEND]
-    else:
-        assert len(found) == 1
+    short = case.ghost and case.shape[0] % case.ghost[0]
+    # What relu or a weight of 0 hides is kept too, as a boolean; on JAX with its zeros.
+    hides = row[-1] == "relu" or case.weights or short
+    assert len(found) == 1 or (hides and len(found) <= {"torch": 2, "jax": 3}[BACKEND])
