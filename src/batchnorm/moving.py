@@ -121,7 +121,8 @@ class ZeroDebiased(Slot):
         step = ops.convert_to_tensor(step)
         # Not above what float32 can tell from 1: a rate of 0 / 0 at step 0 would follow.
         rate = 1 - at(self.momentum, step, 0.0, 1 - 2.0**-24)
-        kept = ops.log1p(ops.cast(-rate, step.dtype))  # log(momentum), exact where it is near 1
+        # log(momentum), exact where it is near 1.
+        kept = ops.log1p(-ops.convert_to_tensor(rate, step.dtype))
         return -rate / ops.expm1((step + 1) * kept)
 
 

@@ -47,9 +47,9 @@ class Plan:
             value: a number; `(C,)`, a value per channel, here for each of `axis` a size; the same
                 with samples in front, `(N, C)`; or, where the batch is grouped, without groups.
         """
-        if isinstance(value, int | float) or not value.shape:
+        given, kept = 0 if isinstance(value, int | float) else len(value.shape), len(self.axis)
+        if given == 0:
             return value
-        given, kept = len(value.shape), len(self.axis)
         if given > kept:  # per sample
             return ops.expand_dims(value, self.axes[1:])
         shared = self.axis[:1] if self.grouped and given < kept else ()
