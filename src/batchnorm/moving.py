@@ -123,7 +123,8 @@ class ZeroDebiased(Slot):
         rate = 1 - at(self.momentum, step, 0.0, 1 - 2.0**-24)
         # log(momentum), exact where it is near 1.
         kept = ops.log1p(-ops.convert_to_tensor(rate, step.dtype))
-        return -rate / ops.expm1((step + 1) * kept)
+        # A first rate that is rounded to above 1 would make a variance negative.
+        return ops.where(step > 0, -rate / ops.expm1((step + 1) * kept), 1.0)
 
 
 @keras.saving.register_keras_serializable(package="batchnorm")
