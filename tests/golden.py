@@ -1,4 +1,4 @@
-"""What the original TensorFlow systems computed; `../shared/golden/README.md` says how."""
+"""What the original systems computed; `../shared/golden/README.md` says how."""
 
 import json
 from dataclasses import dataclass
@@ -29,18 +29,24 @@ class Case:
 
 
 @cache
-def cases() -> dict[str, Case]:
-    """All by id, in the order of the file; none where the folder is absent."""
+def cases(file: str = "reference_vectors") -> dict[str, Case]:
+    """All of a file by id, in its order; none where the folder is absent."""
     if not FOLDER.is_dir():
         return {}
-    lines = json.loads((FOLDER / "reference_vectors.json").read_text())["cases"]
+    lines = json.loads((FOLDER / f"{file}.json").read_text())["cases"]
     found = {line["id"]: Case(line, {}, {}) for line in lines}
-    with np.load(FOLDER / "reference_vectors.npz") as file:
-        for key in file.files:
-            case, variable, name = key.partition("/var/")
-            if variable:
-                found[case].variables[name.rpartition("/")[2]] = file[key]
+    with np.load(FOLDER / f"{file}.npz") as arrays:
+        for key in arrays.files:
+            parts = key.split("/")
+            at = max(at for at in (2, 3) if "/".join(parts[:at]) in found)
+            case, name = found["/".join(parts[:at])], "/".join(parts[at:])
+            if name.startswith("var/"):
+                case.variables[name.rpartition("/")[2]] = arrays[key]
             else:
-                case, _, name = key.rpartition("/")
-                found[case].arrays[name] = file[key]
+                case.arrays[name] = arrays[key]
     return found
+
+
+def conditional() -> dict[str, Case]:
+    """Those of conditional batch normalization, whose arrays have names such as `grad/x`."""
+    return cases("cbn_reference")

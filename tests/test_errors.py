@@ -1,5 +1,6 @@
 """Bad input: what came, what is allowed, how to mend it."""
 
+import re
 from collections.abc import Callable
 from inspect import signature
 from typing import Any
@@ -10,9 +11,12 @@ import pytest
 
 from batchnorm import (
     BatchNormalization,
+    ConditionalBatchNormalization,
     Exponential,
+    FromEmbedding,
     Ghost,
     Given,
+    PerClass,
     Ramp,
     Renorm,
     ZeroDebiased,
@@ -41,7 +45,10 @@ STATE = {"moving_mean": np.zeros(3, "float32"), "moving_variance": np.ones(3, "f
         ({"moving": "ema"}, "moving must be an object .* received 'ema'"),
         ({"statistics": 32}, r"statistics must be an object like Ghost\(32\), .*received 32"),
         ({"statistics": Ghost}, r"statistics must be an object like Ghost\(32\)"),
-        ({"affine": (1.0, 0.0)}, r"affine must be an object like Given\(\), .*received \(1"),
+        ({"affine": (1.0, 0.0)}, r"affine must be an object like PerClass\(10\), .*received \(1"),
+        ({"affine": 10}, r"affine must be an object like PerClass\(10\), or None; received 10"),
+        ({"affine": PerClass}, r"affine must be an object like PerClass\(10\), .*PerClass'>"),
+        ({"affine": Ghost(2)}, r"affine must be an object like PerClass\(10\), .*Ghost\(size=2"),
         ({"adjustment": (1.0, 0.0)}, "adjustment must be an object like lambda shape"),
         ({"renorm": 3.0}, r"renorm must be an object like Renorm\(rmax=3, dmax=5\), True"),
         ({"activation": "rleu"}, "rleu"),
@@ -73,6 +80,14 @@ def test_the_constructor_refuses(arguments: dict[str, Any], message: str) -> Non
             "size must be a whole number .* Received 2.0",
         ),
         (lambda: Ghost(True), "size must be a whole number .* Received True"),
+        (lambda: PerClass(0), r"PerClass\(classes\) must be a whole number from 1; received 0"),
+        (lambda: PerClass(True), r"whole number from 1; received True. How many classes are there"),
+        (lambda: PerClass(2.0), r"received 2.0"),  # type: ignore[arg-type]
+        (lambda: ConditionalBatchNormalization(-1), r"PerClass\(classes\) must be .*received -1"),
+        (lambda: FromEmbedding(0), r"FromEmbedding\(units\) must be a whole .*received 0. None"),
+        (lambda: FromEmbedding(2.5), "received 2.5"),  # type: ignore[arg-type]
+        (lambda: FromEmbedding(initializer=None), r"\(initializer\) must say how the matrices"),
+        (lambda: FromEmbedding(initializer="glorp"), "glorp"),
         (lambda: Exponential(1.0), "momentum should be .*received 1.0"),
         (lambda: ZeroDebiased(-1.0), "momentum should be .*received -1.0"),
         (lambda: Ramp(0.0, 1.0, 5, 5), "end must be above begin; received begin=5, end=5"),
@@ -90,6 +105,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"affine": Given(), "center": False}, "gamma and a beta, and the layer then has none"),
     ({"affine": Given(), "gamma_initializer": "zeros"}, "gamma and a beta"),
     ({"affine": Given(), "beta_regularizer": "l2"}, "gamma and a beta"),
+    ({"affine": FromEmbedding(4), "gamma_initializer": "zeros"}, r"FromEmbedding\(initializer="),
+    ({"affine": FromEmbedding(), "beta_initializer": "ones"}, "here the two are matrices"),
+    ({"affine": PerClass(4), "axis": 0}, "has a condition, and those entries then are channels"),
+    ({"affine": FromEmbedding(4), "axis": [0, 1]}, "has a condition, and those entries then"),
     ({"statistics": Ghost(2), "synchronized": True}, "less than a batch"),
     ({"statistics": Ghost(2), "axis": 0}, "channels and not samples"),
     ({"statistics": Ghost(2), "axis": [0, 1]}, "channels and not samples"),
@@ -107,6 +126,19 @@ def test_every_line_of_the_table_is_tested() -> None:
         assert any(
             line.applies({**DEFAULTS, **arguments}, set(arguments)) for arguments, _ in REFUSED
         ), line.given
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"affine": PerClass(4), "gamma_initializer": "zeros", "beta_regularizer": "l2"},
+        {"affine": PerClass(4), "center": False, "axis": 1},
+        {"affine": FromEmbedding(), "scale": False, "gamma_constraint": "non_neg"},
+        {"affine": Given(), "axis": 0},
+    ],
+)
+def test_what_has_a_meaning_together(arguments: dict[str, Any]) -> None:
+    BatchNormalization(**arguments)
 
 
 def test_ghosts_along_a_channel_axis_that_is_counted_from_the_end() -> None:
@@ -247,14 +279,69 @@ def test_a_parameter_that_does_not_fit(name: str, shape: tuple[int, ...]) -> Non
 
 def test_conditions_that_do_not_fit() -> None:
     x, layer = np.ones((2, 3), "float32"), BatchNormalization(affine=Given())
-    with pytest.raises(ValueError, match=r"needs condition=\(scale, shift\) .*received None"):
-        layer(x)
     with pytest.raises(ValueError, match=r"needs condition=\(scale, shift\)"):
         layer(x, condition=np.ones(3))
     with pytest.raises(ValueError, match=r"gamma of shape \(4,\) does not fit"):
         layer(x, condition=(np.ones(4), np.ones(3)))
-    with pytest.raises(ValueError, match=r"make it with affine=Given\(\)"):
-        BatchNormalization()(x, condition=(np.ones(3), np.ones(3)))
+
+
+CONDITIONAL = {
+    "PerClass(classes=4)": lambda: BatchNormalization(affine=PerClass(4)),
+    "Given()": lambda: BatchNormalization(affine=Given()),
+    "FromEmbedding(units=4, ": lambda: BatchNormalization(affine=FromEmbedding(4)),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("affine", CONDITIONAL)
+def test_a_condition_that_is_missing(affine: str, training: bool) -> None:
+    x, layer = np.ones((2, 3), "float32"), CONDITIONAL[affine]()
+    with pytest.raises(ValueError, match=rf"affine={re.escape(affine)}.*needs a condition in each"):
+        layer(x, training=training)
+
+
+def test_a_condition_that_is_missing_where_it_tells_the_size() -> None:
+    for condition in (None, [[1.0, 2.0], [3.0, 4.0]]):  # no tensor, of which Keras tells no shape
+        layer = BatchNormalization(affine=FromEmbedding())
+        message = r"needs condition=vectors of shape \(N, D\) in each call; received no tensor"
+        with pytest.raises(ValueError, match=message):
+            layer(np.ones((2, 3), "float32"), condition=condition)
+    with pytest.raises(ValueError, match=r"shape \(N, D\) in each call; received no tensor"):
+        BatchNormalization(affine=FromEmbedding()).build((None, 3))
+    with pytest.raises(ValueError, match="whose gamma and beta depend on none"):
+        BatchNormalization()(np.ones((2, 3), "float32"), condition=np.zeros(2, "int32"))
+    with pytest.raises(ValueError, match=r"with affine=PerClass\(n\), FromEmbedding\(\) or Given"):
+        BatchNormalization()(np.ones((2, 3), "float32"), condition=(np.ones(3), np.ones(3)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shape", [(2,), (2, 5), (2, 4, 1), (2, 1, 4), (4, 2), ()], ids=str)
+def test_vectors_of_another_size(shape: tuple[int, ...], mode: str) -> None:
+    layer = BatchNormalization(affine=FromEmbedding(4))
+    layer.build((2, 3), (2, 4))
+    step = compiled(lambda x, condition: layer(x, condition=condition), mode)
+    message = r"vectors of shape \(N, 4\) in each call; received shape "
+    if shape == (4, 2):
+        message = r"condition of shape \(4, 2\) was given for 2 samples: each sample needs its own"
+    else:
+        message += re.escape(str(shape))
+    with pytest.raises(ValueError, match=message):
+        step(*tensors([np.ones((2, 3), "float32"), np.ones(shape, "float32")]))
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, None), (2,)], ids=str)
+def test_vectors_of_another_size_when_it_is_built(shape: tuple[int | None, ...]) -> None:
+    with pytest.raises(ValueError, match=r"vectors of shape \(N, 4\) in .*received shape \(2,"):
+        BatchNormalization(affine=FromEmbedding(4)).build((2, 3), shape)
+    if shape != (2, 5):
+        with pytest.raises(ValueError, match=r"vectors of shape \(N, D\) in .*received shape"):
+            BatchNormalization(affine=FromEmbedding()).build((2, 3), shape)
+
+
+def test_labels_along_a_channel_axis_that_is_counted_from_the_end() -> None:
+    layer = ConditionalBatchNormalization(5, axis=-2)
+    with pytest.raises(ValueError, match=r"gamma of shape \(4, 4\) does not fit .*\(4, 3\)"):
+        layer(np.ones((4, 3), "float32"), np.zeros(4, "int32"))
 
 
 def test_axes_that_are_none() -> None:
@@ -282,4 +369,10 @@ def test_numbers_of_numpy_are_numbers() -> None:
     layer = BatchNormalization(momentum=np.float32(0.5), statistics=Ghost(size))
     assert layer.get_config()["momentum"] == 0.5
     assert Ghost(size).cut(2) is None
+    table = BatchNormalization(affine=PerClass(size))
+    assert table.get_config()["affine"]["config"] == {"classes": 2}
+    table.build((None, 3))
+    matrix = BatchNormalization(affine=FromEmbedding(size))
+    matrix.build((None, 3))
+    assert table.gamma.shape == matrix.gamma.shape == (2, 3)
     Renorm(rmax=np.float64(3), dmax=np.int32(5))

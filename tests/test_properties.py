@@ -11,6 +11,7 @@ from keras import ops
 
 from batchnorm import (
     BatchNormalization,
+    ConditionalBatchNormalization,
     Cumulative,
     Exponential,
     Ghost,
@@ -236,6 +237,92 @@ def test_the_schedule_of_the_paper(step: float, rmax: float, dmax: float) -> Non
     assert_close(to_numpy(paper.rmax(step)), rmax, 1e-6)
     assert_close(to_numpy(paper.dmax(step)), dmax, 1e-6)
     assert paper.rmin is None
+
+
+CLASSES = 4
+LABELS = st.lists(st.integers(0, CLASSES - 1), min_size=6, max_size=6).map(
+    lambda labels: np.array(labels, "int32")
+)
+SHARES = SEEDS.map(
+    lambda seed: np.random.default_rng(seed).dirichlet(np.ones(CLASSES), 6).astype("float32")
+)
+CONDITIONS = LABELS | SHARES
+
+
+def rows(seed: int) -> tuple[Array, Array]:
+    """Tables of gamma and beta."""
+    gamma, beta = np.random.default_rng(seed).integers(-8, 8, (2, CLASSES, 2)) / 4
+    return gamma.astype("float32"), beta.astype("float32")
+
+
+def trained(layer: Any, x: Array, gamma: Array, beta: Array, condition: Any = None) -> Any:
+    """y and the state after a training step, and the gradients of sum(y * cos(x)) in both."""
+    layer.build(x.shape)
+    values = started()
+    for variable in layer.non_trainable_variables:
+        variable.assign(values[variable.name])
+    state = [variable.value for variable in layer.non_trainable_variables]
+    x_, g = tensors([x, np.cos(x)])
+    given = {} if condition is None else {"condition": tensors([condition])[0]}
+
+    def forward(*weights: Any) -> Any:
+        return layer.stateless_call(weights, state, x_, training=True, **given)
+
+    weights = tensors([gamma, beta])
+    y, new = forward(*weights)
+    found = gradients(lambda *weights: ops.sum(forward(*weights)[0] * g), *weights)
+    names = [variable.name for variable in layer.non_trainable_variables]
+    after = dict(zip(names, map(to_numpy, new), strict=True))
+    return (to_numpy(y), after), [to_numpy(each) for each in found]
+
+
+@QUICK
+@given(SEEDS, CONDITIONS, st.permutations(range(CLASSES)), MOVING, RENORMS, GHOSTS)
+def test_the_order_of_the_classes_does_not_matter(
+    seed: int, condition: Array, order: Any, moving: Any, renorm: Any, ghost: Any
+) -> None:
+    x, (gamma, beta) = made(seed, 6), rows(seed)
+    options = {"moving": moving, "renorm": renorm or False, "statistics": ghost}
+    layers = (ConditionalBatchNormalization(CLASSES, **options) for _ in range(2))
+    expected, slopes = trained(next(layers), x, gamma, beta, condition)
+    whole = condition.ndim == 1
+    moved = np.argsort(order)[condition].astype("int32") if whole else condition[:, order]
+    found, others = trained(next(layers), x, gamma[order], beta[order], moved)
+    # What is looked up is the same to the last bit; a sum over the classes has another order.
+    check(found, expected, 0 if whole else 1e-5)
+    for actual, slope in zip(others, slopes, strict=True):
+        assert_close(actual, slope[order], 1e-5)
+
+
+@QUICK
+@given(SEEDS, CONDITIONS, MOVING, RENORMS, GHOSTS)
+def test_classes_that_are_alike_are_none(
+    seed: int, condition: Array, moving: Any, renorm: Any, ghost: Any
+) -> None:
+    x, (gamma, beta) = made(seed, 6), rows(seed)
+    options = {"moving": moving, "renorm": renorm or False, "statistics": ghost}
+    alike, same = (np.repeat(each[:1], CLASSES, 0) for each in (gamma, beta))
+    layer = ConditionalBatchNormalization(CLASSES, **options)
+    found, slopes = trained(layer, x, alike, same, condition)
+    expected, plain = trained(BatchNormalization(**options), x, gamma[0], beta[0])
+    check(found, expected)
+    for actual, slope in zip(slopes, plain, strict=True):
+        assert_close(actual.sum(0), slope, 1e-4)
+
+
+@QUICK
+@given(SEEDS, CONDITIONS, st.permutations(range(6)), MOVING, RENORMS)
+def test_the_order_of_samples_with_conditions_does_not_matter(
+    seed: int, condition: Array, order: Any, moving: Any, renorm: Any
+) -> None:
+    x, tables = made(seed, 6), rows(seed)
+    options = {"moving": moving, "renorm": renorm or False}
+    layers = (ConditionalBatchNormalization(CLASSES, **options) for _ in range(2))
+    (y, state), slopes = trained(next(layers), x, *tables, condition)
+    found, others = trained(next(layers), x[order], *tables, condition[order])
+    check(found, (y[order], state))
+    for actual, slope in zip(others, slopes, strict=True):
+        assert_close(actual, slope, 1e-4)
 
 
 def traced(function: Function, mode: str) -> Any:

@@ -13,11 +13,14 @@ import pytest
 from batchnorm import (
     BatchNormalization,
     BatchRenormalization,
+    ConditionalBatchNormalization,
     Cumulative,
     Exponential,
+    FromEmbedding,
     Ghost,
     GhostBatchNormalization,
     Given,
+    PerClass,
     Ramp,
     Renorm,
     ZeroDebiased,
@@ -79,15 +82,16 @@ def trained(layer: keras.layers.Layer) -> keras.Model:
     return model
 
 
-def assert_same(actual: keras.Model, expected: keras.Model) -> None:
+def assert_same(actual: keras.Model, expected: keras.Model, *conditions: Array) -> None:
     """The same weights and counts, in inference and in the next training step the same output."""
     for ours, theirs in zip(actual.variables, expected.variables, strict=True):
         assert ours.path.split("/")[-1] == theirs.path.split("/")[-1]
         if ours.name == "seed_generator_state":
             ours.assign(theirs)  # Keras 3.15 keeps the state of no random generator in its files
         assert_close(to_numpy(ours), to_numpy(theirs), 0)
+    seen = [images(), *conditions] if conditions else images()
     for training in (False, True):
-        y, other = (to_numpy(m(images(), training=training)) for m in (actual, expected))
+        y, other = (to_numpy(m(seen, training=training)) for m in (actual, expected))
         assert_close(y, other, 0)
 
 
@@ -159,6 +163,191 @@ def test_given(tmp_path: Path) -> None:
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
     assert_close(to_numpy(clone([x, *rows])), to_numpy(model([x, *rows])), 0)
+
+
+LABELS = np.array([3, 0, 0, 1], "int32")
+SHARES = np.random.default_rng(1).dirichlet(np.ones(4), 4).astype("float32")
+VECTORS = np.random.default_rng(1).normal(size=(4, 6)).astype("float32")
+CONDITIONAL: dict[str, tuple[dict[str, Any], Array]] = {
+    "per class": ({"affine": PerClass(4)}, LABELS),
+    "mixtures": ({"affine": PerClass(4), "moving": Cumulative()}, SHARES),
+    "beta per class": ({"affine": PerClass(4), "scale": False, "dtype": "mixed_float16"}, LABELS),
+    "per class and axes": ({"affine": PerClass(4), "axis": (1, 3), "renorm": True}, LABELS),
+    "embedding": ({"affine": FromEmbedding(), "statistics": Ghost(2)}, VECTORS),
+    "embedding of a size": ({"affine": FromEmbedding(6, offset=0.5)}, VECTORS),
+    "initializer": (
+        {"affine": FromEmbedding(6, initializer=keras.initializers.Orthogonal(gain=0.5))},
+        VECTORS,
+    ),
+    "recipe": ({"classes": 4, "renorm": Renorm.paper(), "gamma_initializer": "normal"}, LABELS),
+}
+conditional = pytest.mark.parametrize(
+    ("options", "condition"), CONDITIONAL.values(), ids=CONDITIONAL
+)
+
+
+def conditioned(options: dict[str, Any], condition: Array) -> keras.Model:
+    """A model of one layer with weights of its own after three training steps."""
+    kind: Any = ConditionalBatchNormalization if "classes" in options else BatchNormalization
+    inputs, given = keras.Input(SHAPE), keras.Input(condition.shape[1:], dtype=condition.dtype)
+    layer = kind(**options)
+    model = keras.Model([inputs, given], layer(inputs, condition=given))
+    draw = np.random.default_rng(2)
+    for variable in layer.trainable_variables:
+        variable.assign(draw.normal(size=variable.shape))
+    for step in range(3):
+        model([images() + step, condition], training=True)
+    return model
+
+
+@conditional
+def test_conditional_configuration(options: dict[str, Any], condition: Array) -> None:
+    layer = conditioned(options, condition).layers[-1]
+    config = json.loads(json.dumps(layer.get_config()))
+    again = type(layer).from_config(config)
+    assert again.get_config() == layer.get_config()
+    assert type(again.affine) is type(layer.affine)
+    if "classes" in options:
+        assert config["classes"] == 4 and "affine" not in config
+        assert again.affine == PerClass(4)
+    elif not isinstance(getattr(layer.affine, "initializer", None), keras.Initializer):
+        assert again.affine == layer.affine == options["affine"]
+    else:
+        assert isinstance(again.affine.initializer, keras.initializers.Orthogonal)
+        assert again.affine.initializer.gain == 0.5
+    held = {"gamma_initializer", "beta_initializer"} <= config.keys()
+    assert held == isinstance(layer.affine, PerClass)
+
+
+@conditional
+def test_conditional_keras_file(options: dict[str, Any], condition: Array, tmp_path: Path) -> None:
+    model = conditioned(options, condition)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert type(again.layers[-1]) is type(model.layers[-1])
+    assert_same(again, model, condition)
+
+
+@conditional
+def test_conditional_weights_file(
+    options: dict[str, Any], condition: Array, tmp_path: Path
+) -> None:
+    model = conditioned(options, condition)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = keras.models.clone_model(model)
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert_same(other, model, condition)
+
+
+@conditional
+def test_conditional_clone(options: dict[str, Any], condition: Array) -> None:
+    model = conditioned(options, condition)
+    clone = keras.models.clone_model(model)
+    assert np.abs(clone.get_weights()[0] - model.get_weights()[0]).max() > 0.1
+    clone.layers[-1].set_weights(model.layers[-1].get_weights())
+    if "step" in [variable.name for variable in model.variables]:
+        clone.layers[-1].counter.step.assign(model.layers[-1].counter.step)
+    assert_same(clone, model, condition)
+
+
+@conditional
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a SavedModel is a file of TensorFlow's")
+def test_conditional_saved_model(options: dict[str, Any], condition: Array, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    model = conditioned(options, condition)
+    model.export(tmp_path / "exported", verbose=False)
+    exported = tf.saved_model.load(tmp_path / "exported")
+    y = exported.serve([images(), condition])
+    assert_close(y.numpy(), to_numpy(model([images(), condition])), 1e-6)
+    if condition.dtype == "int32":
+        # Nothing can be an error there.
+        y = exported.serve([images(), np.array([3, 4, -1, 1], "int32")]).numpy()
+        assert np.isnan(y).any((1, 2, 3)).tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize(("axis", "channels"), [(-1, (3,)), (1, (4,)), ((1, 3), (4, 1, 3))])
+@pytest.mark.parametrize(("affine", "rows"), [(PerClass(7), 7), (FromEmbedding(), 6)], ids=str)
+def test_the_variables_of_conditional_layers(
+    affine: Any, rows: int, axis: Any, channels: tuple[int, ...]
+) -> None:
+    own = channels if len(channels) == 1 else (1, *channels)
+    sizes = {"gamma": (rows, *channels), "beta": (rows, *channels)}
+    sizes |= {"moving_mean": own, "moving_variance": own}
+    several: list[dict[str, Any]] = [{}, {"center": False}, {"scale": False}]
+    for lacking in (*several, {"center": False, "scale": False}):
+        layer = BatchNormalization(affine=affine, axis=axis, name="layer", **lacking)
+        layer.build((None, *SHAPE), (None, 6))
+        names = {"center": "beta", "scale": "gamma"}
+        left = [name for name in sizes if name not in [names[each] for each in lacking]]
+        assert [(v.name, v.shape) for v in layer.variables] == [(n, sizes[n]) for n in left]
+        assert [v.path for v in layer.variables] == [f"layer/{name}" for name in left]
+        assert [v.name for v in layer.trainable_variables] == left[:-2]
+        assert layer.gamma is None if "scale" in lacking else layer.gamma.shape[0] == rows
+        y = layer(images()[:0], condition=np.zeros((0, 6 if rows == 6 else 1), "int32"))
+        assert y.shape == (0, *SHAPE)
+
+
+def test_the_tables_obey_the_bases_arguments() -> None:
+    layer = ConditionalBatchNormalization(
+        4,
+        gamma_initializer=keras.initializers.Constant(3.0),
+        beta_initializer="ones",
+        gamma_regularizer=keras.regularizers.L1(0.5),
+        beta_regularizer=keras.regularizers.L2(0.25),
+        gamma_constraint=keras.constraints.NonNeg(),
+        beta_constraint="max_norm",
+    )
+    layer.build((None, 3))
+    assert_close(to_numpy(layer.gamma), np.full((4, 3), 3.0), 0)
+    assert_close(to_numpy(layer.beta), np.ones((4, 3)), 0)
+    assert_close([to_numpy(loss) for loss in layer.losses], [12 * 1.5, 12 * 0.25], 1e-6)
+    assert isinstance(layer.gamma.constraint, keras.constraints.NonNeg)
+    assert isinstance(layer.beta.constraint, keras.constraints.MaxNorm)
+    plain = ConditionalBatchNormalization(4)
+    plain.build((None, 3))
+    assert_close(to_numpy(plain.gamma), np.ones((4, 3)), 0)
+    assert_close(to_numpy(plain.beta), np.zeros((4, 3)), 0)
+
+
+def test_matrices_obey_regularizers_and_constraints() -> None:
+    layer = BatchNormalization(
+        affine=FromEmbedding(2, initializer=keras.initializers.Constant(2.0)),
+        gamma_regularizer=keras.regularizers.L1(0.5),
+        beta_constraint="non_neg",
+    )
+    layer.build((None, 3))
+    assert_close([to_numpy(loss) for loss in layer.losses], [6 * 1.0], 1e-6)
+    assert isinstance(layer.beta.constraint, keras.constraints.NonNeg)
+    x = np.zeros((1, 3), "float32")
+    y = layer(x, condition=np.array([[1.0, -3.0]], "float32"))
+    assert_close(to_numpy(y), np.full((1, 3), -4.0), 1e-6)
+
+
+@pytest.mark.parametrize(
+    "initializer",
+    ["glorot_uniform", keras.initializers.RandomNormal(), keras.initializers.HeUniform],
+    ids=str,
+)
+def test_no_two_matrices_begin_alike(initializer: Any) -> None:
+    """Though two layers share the slot, and a third its initializer."""
+    slot = FromEmbedding(4, initializer=initializer)
+    matrices = []
+    for affine in (slot, slot, FromEmbedding(4, initializer=initializer)):
+        layer = BatchNormalization(affine=affine)
+        layer.build((None, 3))
+        matrices += [to_numpy(variable) for variable in layer.trainable_variables]
+    assert len(matrices) == 6
+    assert len({matrix.tobytes() for matrix in matrices}) == 6
+
+
+def test_glorot_begins_where_a_dense_layers_kernel_does() -> None:
+    layer = BatchNormalization(affine=FromEmbedding(100))
+    layer.build((None, 50))
+    bound = np.sqrt(6.0 / (100 + 50))
+    for variable in layer.trainable_variables:
+        largest = np.abs(to_numpy(variable)).max()
+        assert 0.95 * bound < largest <= bound
 
 
 @contextlib.contextmanager
@@ -247,3 +436,7 @@ def test_recipes_are_the_layer_with_a_slot() -> None:
         GhostBatchNormalization(8, strided=True, axis=1, name="a").get_config()
         == BatchNormalization(statistics=Ghost(8, strided=True), axis=1, name="a").get_config()
     )
+    ours = ConditionalBatchNormalization(8, axis=1, name="a")
+    config = BatchNormalization(affine=PerClass(8), axis=1, name="a").get_config()
+    del config["affine"]
+    assert ours.get_config() == {"classes": 8, **config}

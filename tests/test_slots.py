@@ -14,8 +14,10 @@ from batchnorm import (
     BatchNormalization,
     Cumulative,
     Exponential,
+    FromEmbedding,
     Ghost,
     Given,
+    PerClass,
     Ramp,
     Renorm,
     ZeroDebiased,
@@ -75,7 +77,12 @@ SLOTS: dict[str, dict[str, Any]] = {
         ),
     },
     "adjustment": {name: name for name in ("none", "number", "channel", "sample", "full")},
-    "affine": {name: name for name in ("none", "number", "channel", "sample")},
+    "affine": {  # what makes gamma and beta of a condition; None where they are given as they are
+        **dict.fromkeys(("none", "number", "channel", "sample")),
+        "per class": PerClass(3),
+        "mixture": PerClass(3),
+        "embedding": FromEmbedding(offset=0.5),
+    },
     "dtype": {name: name for name in TOLERANCE},
     "activation": {"none": None, "relu": keras.activations.relu},
 }
@@ -144,6 +151,8 @@ class Case:
         self.axes = [each % len(self.shape) for each in several]
         self.adjusted = self.pair("adjustment")
         self.affine = dict(zip(("gamma", "beta"), self.pair("affine"), strict=False))
+        self.conditional = self.of("affine")
+        self.condition = self.drawn() if self.conditional else {}
         self.weights = self.weigh()
         self.names = state_names(moving, renorm)
         self.state = {
@@ -174,14 +183,59 @@ class Case:
         channel = full if len(self.axes) > 1 else (self.shape[self.axes[0]],)
         if what in ("number", "channel"):
             return channel if what == "channel" else ()
+        if what in ("per class", "mixture", "embedding"):
+            return (3, *channel[len(self.axes) > 1 :])  # as many rows as there are classes
         return (self.shape[0], *(full[1:] if what == "full" or len(channel) > 1 else channel))
 
     def pair(self, slot: str) -> tuple[Array, ...]:
         """A scale and a shift; neither for none."""
-        if self.of(slot) == "none":
+        if self.row[slot] == "none":
             return ()
-        shape = self.per(self.of(slot))
+        shape = self.per(self.row[slot])
         return tuple(self.held(self.random.normal(m, 0.3, shape), self.wide) for m in (1.0, 0.0))
+
+    def drawn(self) -> dict[str, Array]:
+        """A condition: the number of a class, shares of all, or a vector for each sample."""
+        samples, kind = self.shape[0], self.row["affine"]
+        if kind == "per class":
+            return {"condition": self.random.integers(0, 3, samples).astype("int32")}
+        shares = self.random.dirichlet(np.ones(3), samples)
+        vectors = self.random.normal(0.0, 0.5, (samples, 3))
+        return {"condition": self.held(shares if kind == "mixture" else vectors, self.wide)}
+
+    def parts(self) -> Array:
+        """How much of each row of gamma and beta a sample has, (N, rows)."""
+        condition = self.condition["condition"]
+        return np.eye(3)[condition] if condition.ndim == 1 else condition.astype("float64")
+
+    def exact(self) -> dict[str, Array]:
+        """Gamma and beta as the oracle has them, of which each sample has its own."""
+        if not self.conditional:
+            return self.affine
+        offsets = {"gamma": getattr(self.conditional, "offset", 0.0), "beta": 0.0}
+        return {
+            name: offsets[name] + np.tensordot(self.parts(), value.astype("float64"), 1)
+            for name, value in self.affine.items()
+        }
+
+    def scaled(self, given: Any) -> dict[str, Any]:
+        """Gamma and beta as `batch_norm` takes them, from the tensors that have their names."""
+        own = {name: given[name] for name in self.affine}
+        if not self.conditional:
+            return own
+        return dict(zip(own, self.conditional(given["condition"], *own.values()), strict=True))
+
+    def of_own(self, gradients: tuple[Array, ...]) -> list[Array]:
+        """The gradients in x, gamma, beta and the condition, from those in x and in `exact`."""
+        if not self.conditional:
+            return [each for each in gradients if each is not None]
+        x, *each = gradients
+        found = [x, *(np.tensordot(self.parts().T, gradient, 1) for gradient in each)]
+        if self.row["affine"] != "per class":
+            rows = zip(each, self.affine.values(), strict=True)
+            flat = ((a.reshape(len(a), -1), b.reshape(len(b), -1)) for a, b in rows)
+            found.append(np.sum([a @ b.astype("float64").T for a, b in flat], axis=0))
+        return found
 
     def weigh(self) -> dict[str, Array]:
         """The mask hides all of a first group of 2."""
@@ -224,14 +278,15 @@ class Case:
 
 
 def run(case: Case, mode: str, training: bool) -> Any:
-    """y, the new state, and the gradients of sum(y * dy) in x, gamma and beta."""
+    """y, the new state, and the gradients of sum(y * dy) in x, gamma, beta and the condition."""
     arrays: dict[str, Any] = {"x": case.x, "dy": case.dy, "step": np.int32(case.first)}
-    arrays |= case.state | case.weights | case.affine
+    arrays |= case.state | case.weights | case.affine | case.condition
     known = dict(zip(arrays, tensors([*arrays.values()]), strict=True))
-    sought = ["x", *case.affine]
+    floats = {name for name, value in arrays.items() if value.dtype != "int32"}
+    sought = [name for name in ("x", *case.affine, *case.condition) if name in floats]
 
     def forward(given: Any) -> Any:
-        arguments = {name: given[name] for name in (*case.weights, *case.affine)}
+        arguments = {name: given[name] for name in case.weights} | case.scaled(given)
         return batch_norm(given["x"], given, training=training, **arguments, **case.options)
 
     def loss(*values: Any) -> Any:
@@ -248,7 +303,7 @@ def check(row: Row, mode: str, training: bool = True) -> None:
     """Compares y, the new state and all gradients."""
     case = Case(row)
     known = case.known(case.first, training)
-    expected = oracle.step(case.x, case.state, **case.affine, **known)
+    expected = oracle.step(case.x, case.state, **case.exact(), **known)
     # What relu hides; and at its edge a derivative is one or the other.
     edge, hidden = (case.of("activation") is not None) & np.array(
         [abs(expected.y) < 1e-3, expected.y <= 0]
@@ -257,11 +312,12 @@ def check(row: Row, mode: str, training: bool = True) -> None:
     y, state, found = run(case, mode, training)
     case.check(y, state, expected, case.first + training)
     dy = np.where(hidden, 0.0, case.dy.astype("float64"))
-    exact: Any = oracle.step_gradients(case.x, dy, case.state, **case.affine, **known)
-    assert_close(to_numpy(found[0]), exact[0], TOLERANCE[case.dtype])
-    for index in range(1, len(found)):
+    each: Any = oracle.step_gradients(case.x, dy, case.state, **case.exact(), **known)
+    dx, *others = case.of_own(each)
+    assert_close(to_numpy(found[0]), dx, TOLERANCE[case.dtype])
+    for actual, exact in zip(found[1:], others, strict=True):
         # A sum of products of y, each with the error of one.
-        assert_close(to_numpy(found[index]), exact[index], 4 * TOLERANCE[case.wide])
+        assert_close(to_numpy(actual), exact, 4 * TOLERANCE[case.wide])
 
 
 # On JAX what is not compiled is compiled operation by operation, which takes longer.
@@ -287,9 +343,9 @@ def test_oracle_in_other_modes(row: Row, mode: str) -> None:
         check(row, mode)
 
 
-# A layer's own gamma and beta are per channel, or there are none.
-OWN = [(row, False) for row in SOME if row[AFFINE] in ("none", "channel")]
-GIVEN = [(row, True) for row in SOME if row[AFFINE] != "none"]
+# A layer's own gamma and beta are per channel, or rows for conditions, or there are none.
+OWN = [(row, False) for row in SOME if row[AFFINE] not in ("number", "sample")]
+GIVEN = [(row, True) for row in SOME if row[AFFINE] in ("number", "channel", "sample")]
 
 
 @pytest.mark.parametrize(("row", "given"), [*OWN, *GIVEN], ids=str)
@@ -298,20 +354,22 @@ def test_layer(row: Row, given: bool) -> None:
         case = Case(row)
         own = row[AFFINE] != "none" and not given
         affine = {"affine": Given()} if given else {"center": own, "scale": own}
+        affine |= {"affine": case.conditional} if case.conditional else {}
         layer = BatchNormalization(**case.options, **affine, dtype=case.dtype)
-        layer.build(case.shape)
+        layer.build(case.shape, *(value.shape for value in case.condition.values()))
         named = {variable.name: variable for variable in layer.variables}
         values = {**case.state, **case.affine, "step": case.first}
         for name, variable in named.items():
             variable.assign(values[name])
-        seen = {**case.weights, "condition": tensors([*case.affine.values()]) if given else None}
+        seen: dict[str, Any] = {**case.weights, **case.condition}
+        seen |= {"condition": tensors([*case.affine.values()])} if given else {}
         state, step = case.state, case.first
         # Three steps, then frozen, then in inference.
         calls = ((1.0, True, True), (2.0, True, True), (0.5, True, True), (1.0, True, False))
         for scale, training, layer.trainable in (*calls, (1.0, False, True)):
             x, recorded = case.x * case.x.dtype.type(scale), training and layer.trainable
             y = layer(*tensors([x]), training=training, **seen)
-            expected = oracle.step(x, state, **case.affine, **case.known(step, recorded))
+            expected = oracle.step(x, state, **case.exact(), **case.known(step, recorded))
             state, step = expected.state, step + recorded
             case.check(y, named, expected, step)
 
@@ -361,7 +419,9 @@ def kept(function: Function, x: Any) -> list[int]:
 def test_what_backward_needs_is_one_array_like_x(row: Row) -> None:
     with precision(row[DTYPE]):
         case = Case(row)
-        options = {**case.options, **case.weights, **case.affine}
+        own = case.affine | case.condition
+        scaled = case.scaled(dict(zip(own, tensors([*own.values()]), strict=True)))
+        options = {**case.options, **case.weights, **scaled}
         state = {**case.state, "step": np.int32(case.first)}
         found = kept(
             lambda x: batch_norm(x, state, training=True, **options)[0], *tensors([case.x])

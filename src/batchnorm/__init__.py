@@ -2,12 +2,16 @@
 
 from importlib.metadata import version
 
-from batchnorm.affine import Given
+from batchnorm.affine import FromEmbedding, Given, PerClass
 from batchnorm.functional import batch_norm, state_names
 from batchnorm.ghost import Ghost
 from batchnorm.layer import BatchNormalization
 from batchnorm.moving import Cumulative, Exponential, ZeroDebiased
-from batchnorm.recipes import BatchRenormalization, GhostBatchNormalization
+from batchnorm.recipes import (
+    BatchRenormalization,
+    ConditionalBatchNormalization,
+    GhostBatchNormalization,
+)
 from batchnorm.renorm import Renorm
 from batchnorm.schedule import Ramp
 from batchnorm.statistics import Moments, merge, moments
@@ -15,12 +19,15 @@ from batchnorm.statistics import Moments, merge, moments
 __all__ = [
     "BatchNormalization",
     "BatchRenormalization",
+    "ConditionalBatchNormalization",
     "Cumulative",
     "Exponential",
+    "FromEmbedding",
     "Ghost",
     "GhostBatchNormalization",
     "Given",
     "Moments",
+    "PerClass",
     "Ramp",
     "Renorm",
     "ZeroDebiased",

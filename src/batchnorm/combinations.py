@@ -21,20 +21,12 @@ class Refused(NamedTuple):
     applies: Callable[[Arguments, Set[str]], bool]
 
 
-# What a slot's value says itself, so that the argument is refused beside it.
+# What a slot's value says itself, so that the argument is refused beside it. What fills `affine`
+# names them.
+_SLOTS = ("moving", "renorm", "affine")
 _REPLACED = {
     "moving": ("momentum",),
     "renorm": ("renorm_clipping", "renorm_momentum"),
-    "affine": (
-        "center",
-        "scale",
-        "beta_initializer",
-        "gamma_initializer",
-        "beta_regularizer",
-        "gamma_regularizer",
-        "beta_constraint",
-        "gamma_constraint",
-    ),
 }
 
 REFUSED = (
@@ -52,7 +44,25 @@ REFUSED = (
         "`affine=Given()` and `center=`, `scale=` or any `gamma_...=`, `beta_...=`",
         "they describe a gamma and a beta, and the layer then has none: each call is handed "
         "`condition=(scale, shift)`, 1 and 0 for what is not wanted",
+        lambda given, changed: (
+            "scale" in replaced(given, "affine")
+            and not changed.isdisjoint(replaced(given, "affine"))
+        ),
+    ),
+    Refused(
+        "`affine=FromEmbedding(...)` and `gamma_initializer=` or `beta_initializer=`",
+        "they say how a gamma and a beta begin, and here the two are matrices: "
+        "`affine=FromEmbedding(initializer=...)` says how these do",
         lambda given, changed: not changed.isdisjoint(replaced(given, "affine")),
+    ),
+    Refused(
+        "`affine=PerClass(...)` or `FromEmbedding(...)` and `axis=0`",
+        "each entry of axis 0 has a condition, and those entries then are channels and not samples",
+        lambda given, changed: (
+            given["affine"] is not None
+            and "scale" not in replaced(given, "affine")
+            and 0 in _axes(given)
+        ),
     ),
     Refused(
         "`statistics=Ghost(...)` and `synchronized=True`",
@@ -62,10 +72,7 @@ REFUSED = (
     Refused(
         "`statistics=Ghost(...)` and `axis=0`",
         "a ghost batch is a part of axis 0, whose entries then are channels and not samples",
-        lambda given, changed: (
-            given["statistics"] is not None
-            and 0 in (given["axis"] if isinstance(given["axis"], Sequence) else (given["axis"],))
-        ),
+        lambda given, changed: given["statistics"] is not None and 0 in _axes(given),
     ),
 )
 
@@ -92,5 +99,9 @@ def replaced(given: Arguments, *slots: str) -> tuple[str, ...]:
         given: the values by name; `None`, `True` and `False` replace nothing.
         *slots: which to look at; all if there is none.
     """
-    used = [slot for slot in slots or _REPLACED if not isinstance(given[slot], bool | None)]
-    return tuple(name for slot in used for name in _REPLACED[slot])
+    used = [slot for slot in slots or _SLOTS if not isinstance(given[slot], bool | None)]
+    return tuple(name for slot in used for name in _REPLACED.get(slot) or given[slot].replaces)
+
+
+def _axes(given: Arguments) -> Sequence[int]:
+    return given["axis"] if isinstance(given["axis"], Sequence) else (given["axis"],)

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from batchnorm import combinations, kernels, variables
-from batchnorm.affine import Given
+from batchnorm.affine import Conditional, Given
 from batchnorm.functional import Adjustment, batch_norm, state_names
 from batchnorm.ghost import Ghost
 from batchnorm.moving import Exponential, Moving
@@ -44,7 +44,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         adjustment: in training, a function from the shape of the inputs to a pair (scale, shift),
             each a number, `(C,)` or `(N, C)`, that come after renorm and before gamma and beta. If
             it takes a `seed`, that is a `keras.random.SeedGenerator` of the layer's.
-        affine: `None` for gamma and beta, `Given()` for a scale and a shift from the call.
+        affine: `None` for gamma and beta; `PerClass(n)`, `FromEmbedding()` or `Given()` for a scale
+            and a shift that depend on the condition of a call.
         activation: what is done in the end: whatever `keras.activations.get` takes.
         **kwargs: those of `keras.layers.Layer`, such as `name` and `dtype`. Weights and moving
             statistics are never half precision: with `dtype="float16"` they are float32.
@@ -57,7 +58,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             `(N, ...)`. Masks that Keras propagates are taken.
         sample_weight: how often each element counts in the statistics, at least 0, of such shapes.
             With a mask the two multiply.
-        condition: with `affine=Given()`, the pair (scale, shift): numbers, `(C,)` or `(N, C)`.
+        condition: what `affine` makes scale and shift of: labels for `PerClass`, vectors for
+            `FromEmbedding`, the pair (scale, shift) itself for `Given`.
 
     Returns:
         y, shaped like the inputs, in the layer's compute dtype.
@@ -65,7 +67,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Raises:
         ValueError: an argument is out of range or has no meaning beside another one;
             `synchronized=True` without TensorFlow; inputs without a static number of channels,
-            complex ones; weights that do not fit or are negative.
+            complex ones; weights that do not fit or are negative; a condition that is missing,
+            that nothing asks for, or that `affine` cannot use.
 
     Example:
         >>> import keras, numpy as np
@@ -103,14 +106,14 @@ class BatchNormalization(keras.layers.BatchNormalization):
         statistics: Ghost | None = None,
         moving: Moving | None = None,
         adjustment: Adjustment | None = None,
-        affine: Given | None = None,
+        affine: Conditional | None = None,
         activation: Any = None,
         **kwargs: Any,
     ) -> None:
         momentum, renorm = revived(momentum), revived(renorm)
         statistics = filled("statistics", statistics, Ghost, "Ghost(32)")
         moving = filled("moving", moving, Moving, "ZeroDebiased(0.9)")
-        affine = filled("affine", affine, Given, "Given()")
+        affine = filled("affine", affine, Conditional, "PerClass(10)")
         if not isinstance(renorm, bool):
             renorm = filled("renorm", renorm, Renorm, "Renorm(rmax=3, dmax=5), True") or False
         given = locals()
@@ -120,8 +123,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             Renorm.from_clipping(renorm_clipping, renorm_momentum)  # likewise
         super().__init__(
             epsilon=_not_negative(epsilon),
-            center=center and affine is None,
-            scale=scale and affine is None,
+            center=center and not isinstance(affine, Given),
+            scale=scale and not isinstance(affine, Given),
             beta_initializer=beta_initializer,
             gamma_initializer=gamma_initializer,
             moving_mean_initializer=moving_mean_initializer,
@@ -148,21 +151,23 @@ class BatchNormalization(keras.layers.BatchNormalization):
         # Keras would make half precision of weights and conditions too.
         self.casts, self.autocast = self.autocast, False
 
-    def build(self, input_shape: Sequence[int | None]) -> None:
+    def build(self, inputs_shape: Sequence[int | None], condition_shape: Any = None) -> None:
         """Makes gamma, beta, moving_mean and moving_variance in this order, then the slots' own.
 
         Each is `(C,)`; for several axes it has the rank of the inputs, and 1 on all other axes.
+        With `affine=` gamma and beta have rows of this shape.
         """
-        plan = kernels.plan(len(input_shape), self.axis, self.compute_dtype)
+        plan = kernels.plan(len(inputs_shape), self.axis, self.compute_dtype)
         axes = (self.axis,) if isinstance(self.axis, int) else self.axis
-        sizes = {axis: input_shape[axis] for axis in axes}
+        sizes = {axis: inputs_shape[axis] for axis in axes}
         if None in sizes.values():
             raise ValueError(
                 f"BatchNormalization needs to know the number of channels, axis {self.axis} of "
-                f"{tuple(input_shape)}: give that axis a size in keras.Input, or choose another."
+                f"{tuple(inputs_shape)}: give that axis a size in keras.Input, or choose another."
             )
-        variables.make(self, plan.parameter_shape(input_shape), self._names())
-        self.input_spec = keras.InputSpec(ndim=len(input_shape), axes=sizes)
+        rows = None if self.affine is None else self.affine.rows(condition_shape)
+        variables.make(self, plan.parameter_shape(inputs_shape), self._names(), rows)
+        self.input_spec = keras.InputSpec(ndim=len(inputs_shape), axes=sizes)
 
     def call(
         self,
@@ -170,16 +175,16 @@ class BatchNormalization(keras.layers.BatchNormalization):
         training: bool | None = None,
         mask: Tensor | None = None,
         sample_weight: Tensor | None = None,
-        condition: tuple[Tensor, Tensor] | None = None,
+        condition: Any = None,
     ) -> Tensor:
         """Normalizes the inputs; see the class."""
+        gamma, beta = self._scale_and_shift(inputs, condition)
         if mask is None:  # Keras hands it on to layers with one tensor argument alone
             mask = getattr(inputs, "_keras_mask", None)
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         wide = self.compute_dtype == "float64" and keras.backend.is_int_dtype(dtype)
         if wide or (self.casts and keras.backend.is_float_dtype(dtype)):
             inputs = ops.cast(inputs, self.compute_dtype)
-        gamma, beta = self._scale_and_shift(condition)
         training = bool(training and self.trainable)
         state = variables.state(self, self._names())
         y, new = batch_norm(
@@ -246,20 +251,29 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _names(self) -> tuple[str, ...]:
         return state_names(self._moving(), self._renorm())
 
-    def _scale_and_shift(self, condition: Any) -> tuple[Tensor | None, Tensor | None]:
+    def _scale_and_shift(
+        self, inputs: Tensor, condition: Any
+    ) -> tuple[Tensor | None, Tensor | None]:
         if self.affine is None:
             if condition is not None:
                 raise ValueError(
-                    "A condition was given to a layer that owns gamma and beta: make it with "
-                    "affine=Given() to hand scale and shift to its calls."
+                    "A condition was given to a layer whose gamma and beta depend on none: make it "
+                    "with affine=PerClass(n), FromEmbedding() or Given()."
                 )
             return self.gamma, self.beta
-        if not isinstance(condition, tuple | list) or len(condition) != 2:
+        if condition is None:
             raise ValueError(
-                "affine=Given() needs condition=(scale, shift) in each call, each a number, (C,) "
-                f"or (N, C); received {condition!r}."
+                f"affine={self.affine} needs a condition in each call, layer(x, condition=...)."
             )
-        return condition[0], condition[1]
+        if not isinstance(self.affine, Given):
+            condition = ops.convert_to_tensor(condition)
+            shape, samples = tuple(condition.shape), inputs.shape[0]
+            if shape and None not in (shape[0], samples) and shape[0] != samples:
+                raise ValueError(
+                    f"A condition of shape {shape} was given for {samples} samples: each sample "
+                    "needs its own."
+                )
+        return self.affine(condition, self.gamma, self.beta)
 
 
 _DEFAULTS = {

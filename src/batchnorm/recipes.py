@@ -2,9 +2,14 @@
 
 from typing import Any
 
+import keras
+
+from batchnorm.affine import PerClass
 from batchnorm.ghost import Ghost
 from batchnorm.layer import BatchNormalization
 from batchnorm.renorm import Renorm
+
+Tensor = Any
 
 
 def BatchRenormalization(renorm: Renorm | None = None, **options: Any) -> BatchNormalization:
@@ -46,3 +51,58 @@ def GhostBatchNormalization(size: int, strided: bool = False, **options: Any) ->
         Hoffer, Hubara, Soudry 2017, "Train longer, generalize better", arXiv:1705.08741.
     """
     return BatchNormalization(statistics=Ghost(size, strided), **options)
+
+
+@keras.saving.register_keras_serializable(package="batchnorm")
+class ConditionalBatchNormalization(BatchNormalization):
+    """Batch normalization with one gamma and one beta per class, `layer(x, labels)`.
+
+    y = (x - mean) / sqrt(variance + epsilon) * gamma[labels] + beta[labels]
+
+    `BatchNormalization(affine=PerClass(classes))`, but for the place of the condition in the call.
+
+    Args:
+        classes: n, how many there are.
+        **options: those of `BatchNormalization`.
+
+    Call arguments:
+        inputs: as for `BatchNormalization`.
+        condition: labels as for `PerClass`: `(N,)` or `(N, 1)`, integers in [0, n), or mixtures
+            `(N, n)`, floating point.
+        training: as for `BatchNormalization`, and likewise `mask` and `sample_weight`.
+
+    Raises:
+        ValueError: as for `BatchNormalization` and `PerClass`.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> layer = ConditionalBatchNormalization(10)
+        >>> y = layer(np.ones((2, 4, 4, 3)), np.array([7, 0]), training=True)
+        >>> [tuple(variable.shape) for variable in layer.trainable_variables]
+        [(10, 3), (10, 3)]
+
+    References:
+        Dumoulin, Shlens, Kudlur 2017, "A learned representation for artistic style",
+        arXiv:1610.07629, equation 5; Miyato and Koyama 2018, arXiv:1802.05637, for generators.
+    """
+
+    def __init__(self, classes: int, **options: Any) -> None:
+        super().__init__(affine=PerClass(classes), **options)
+        self.classes = int(classes)
+
+    def call(  # type: ignore[override]  # the condition is what such a layer is called with
+        self,
+        inputs: Tensor,
+        condition: Tensor | None = None,
+        training: bool | None = None,
+        mask: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Normalizes the inputs; see the class."""
+        return super().call(inputs, training, mask, sample_weight, condition)
+
+    def get_config(self) -> dict[str, Any]:
+        """The options, and how many classes there are."""
+        config = super().get_config()
+        del config["affine"]
+        return {"classes": self.classes, **config}

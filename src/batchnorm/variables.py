@@ -51,7 +51,9 @@ class Counter(keras.layers.Layer):
         )
 
 
-def make(layer: Layer, shape: Sequence[int | None], names: Sequence[str]) -> None:
+def make(
+    layer: Layer, shape: Sequence[int | None], names: Sequence[str], rows: int | None = None
+) -> None:
     """Adds a layer's variables, in Keras's order: gamma, beta, moving_mean, moving_variance, ...
 
     Keras's `build` knows one axis alone, and averages in half precision with `dtype="float16"`.
@@ -60,13 +62,18 @@ def make(layer: Layer, shape: Sequence[int | None], names: Sequence[str]) -> Non
         layer: receives them as attributes.
         shape: of each.
         names: of its state.
+        rows: of gamma and beta, each of that shape; `None` where they have none.
     """
-    options = {"shape": shape, "dtype": moments_dtype(layer.variable_dtype), "autocast": False}
+    options = {"dtype": moments_dtype(layer.variable_dtype), "autocast": False}
+    several = shape if rows is None else (rows, *shape[1 if len(shape) > 1 else 0 :])
     for name, used in (("gamma", layer.scale), ("beta", layer.center)):
         if used:
             kinds = ("initializer", "regularizer", "constraint")
             of = {kind: getattr(layer, f"{name}_{kind}") for kind in kinds}
-            setattr(layer, name, layer.add_weight(name=name, **of, **options))
+            if initializer := getattr(layer.affine, "initializer", None):
+                of["initializer"] = _again(initializer)
+            setattr(layer, name, layer.add_weight(name=name, shape=several, **of, **options))
+    options["shape"] = shape
     mean, variance = layer.moving_mean_initializer, layer.moving_variance_initializer
     starts = {
         "moving_mean": mean,

@@ -1,0 +1,146 @@
+"""Class numbers and mixtures of classes: checked, and looked up in a table."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from batchnorm.tracing import concrete
+
+Tensor = Any
+
+
+def rows(table: Tensor, labels: Tensor, name: str = "labels") -> Tensor:
+    """The row of a table for each label, or a weighted sum of all rows for each mixture.
+
+    Args:
+        table: `(n, ...)`, a row per class.
+        labels: `(N,)` or `(N, 1)`, of any integer type; or `(N, n)`, floating point, how much of
+            each class, which need not add up to 1.
+        name: what the caller calls the labels.
+
+    Returns:
+        `(N, ...)` in the dtype of the table; NaN for labels outside [0, n) that are found only
+        when compiled code runs. The gradient of a row that no label asks for is exactly 0.
+
+    Raises:
+        ValueError: the labels have another shape or type; one that can be read is outside [0, n).
+
+    Example:
+        >>> import numpy as np
+        >>> keras.ops.convert_to_numpy(rows(np.eye(3), np.array([2, 0]))).tolist()
+        [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+    table = ops.convert_to_tensor(table)
+    return picker(labels, table.shape[0], name)(table)
+
+
+def picker(labels: Tensor, classes: int, name: str = "labels") -> Callable[[Tensor], Tensor]:
+    """What `rows` does, for several tables, with labels that are checked once.
+
+    Args:
+        labels: as for `rows`.
+        classes: n, how many rows the tables have.
+        name: what the caller calls the labels.
+
+    Returns:
+        A function from `(n, ...)` to `(N, ...)`.
+
+    Raises:
+        ValueError: as for `rows`.
+    """
+    labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
+    mixed = _mixed(labels, classes, name)
+    if mixed:
+        _say_what_does_not_sum_to_one(labels, name)
+        labels = ops.convert_to_tensor(labels)
+    else:
+        known, index = _index(labels, classes, name)
+
+    def pick(table: Tensor) -> Tensor:
+        # TensorFlow's gradient of a reshape is dense, and that of a lookup alone is not.
+        flat = ops.reshape(table, (classes, -1))
+        if mixed:
+            # Not `ops.matmul`, which for float64 is float32 on PyTorch in Keras 3.15.
+            found = ops.cast(labels, flat.dtype) @ flat
+        else:
+            found = ops.where(known[:, None], ops.take(flat, index, axis=0), np.nan)
+        return ops.reshape(found, (-1, *table.shape[1:]))
+
+    return pick
+
+
+def mixtures(labels: Tensor, classes: int, dtype: str = "float32") -> Tensor:
+    """Labels as mixtures: 1 for the class, 0 for all others.
+
+    Args:
+        labels: as for `rows`.
+        classes: n, how many there are.
+        dtype: of the result.
+
+    Returns:
+        `(N, n)`; NaN where `rows` has it.
+
+    Raises:
+        ValueError: as for `rows`.
+
+    Example:
+        >>> keras.ops.convert_to_numpy(mixtures([1], 3)).tolist()
+        [[0.0, 1.0, 0.0]]
+    """
+    return rows(ops.eye(classes, dtype=dtype), labels)
+
+
+def _mixed(labels: Tensor, classes: int, name: str) -> bool:
+    """Whether these are mixtures."""
+    dtype = keras.backend.standardize_dtype(labels.dtype)
+    shape = tuple(labels.shape)
+    if keras.backend.is_float_dtype(dtype):
+        if len(shape) == 2 and shape[1] == classes:
+            return True
+        wanted = f"of a floating-point type they are mixtures, ({_size(shape)}, {classes})"
+        mend = "For the numbers of classes use integers: keras.Input((), dtype='int32')."
+    elif dtype == "bool" or dtype.startswith("complex"):
+        wanted = "they are integers, or mixtures of a floating-point type"
+        mend = "Cast them."
+    elif len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
+        return False
+    else:
+        wanted = f"of an integer type they are ({_size(shape)},) or ({_size(shape)}, 1)"
+        mend = f"To give one-hot rows, (N, {classes}), cast them to float32."
+    raise ValueError(f"{name} are {dtype} of shape {shape}: {wanted}. {mend}")
+
+
+def _size(shape: Sequence[int | None]) -> Any:
+    return shape[0] if shape and shape[0] is not None else "N"
+
+
+def _index(labels: Tensor, classes: int, name: str) -> tuple[Tensor, Tensor]:
+    """Whether each label names a class, and its row; some row where it does not."""
+    if concrete(labels):
+        values = ops.convert_to_numpy(labels).reshape(-1)
+        if (wrong := np.flatnonzero((values < 0) | (values >= classes))).size:
+            raise ValueError(
+                f"{name} must be from 0 to {classes - 1}, and place {wrong[0]} holds "
+                f"{values[wrong[0]]}. Count classes from 0, or make the layer for more of them."
+            )
+    index = ops.convert_to_tensor(labels)
+    # Narrowing a large number could make a class's of it, where the backend has such.
+    wide = keras.backend.standardize_dtype(index.dtype) in ("int64", "uint64")
+    index = ops.reshape(ops.cast(index, "int64" if wide else "int32"), (-1,))
+    known = ops.logical_and(index >= 0, index < classes)
+    return known, ops.where(known, index, ops.zeros_like(index))
+
+
+def _say_what_does_not_sum_to_one(labels: Tensor, name: str) -> None:
+    if concrete(labels):
+        sums = ops.convert_to_numpy(labels).astype("float64").sum(-1)
+        if (wrong := np.flatnonzero(~(np.abs(sums - 1.0) < 1e-2))).size:
+            warnings.warn(
+                f"{name} at place {wrong[0]} adds up to {sums[wrong[0]]:.4g}, not 1: its gamma "
+                "and beta are multiples of a mixture's.",
+                stacklevel=4,
+            )
