@@ -14,6 +14,7 @@ from batchnorm.recipes import (
 )
 from batchnorm.renorm import Renorm
 from batchnorm.schedule import Ramp
+from batchnorm.spectral import SpectralNormalization
 from batchnorm.statistics import Moments, merge, moments
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "PerClass",
     "Ramp",
     "Renorm",
+    "SpectralNormalization",
     "ZeroDebiased",
     "batch_norm",
     "merge",
