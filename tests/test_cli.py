@@ -8,17 +8,26 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
 
 import keras
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 import batchnorm_cli
 from batchnorm import data
+from batchnorm.train import gan, gan_evaluate, start
 from batchnorm.train.checkpoint import Checkpoint
+from batchnorm.train.gan_evaluate import Asked
 from batchnorm.train.normalization import NORMALIZATIONS
 from batchnorm.train.optimizer import OPTIMIZERS, SCHEDULES
-from batchnorm.train.start import MODELS
+from batchnorm.train.run import Run, write_json
+from batchnorm.train.settings import KINDS, GanSettings
+from batchnorm_cli import backend as choosing
+from batchnorm_cli import options
+from batchnorm_cli import train as training
 from tests.train import small
 
 BACKEND = keras.config.backend()
@@ -66,18 +75,26 @@ def error(result: Result, code: int = 1) -> str:
 
 
 def test_the_names_are_those_of_the_package() -> None:
-    assert batchnorm_cli.MODELS == tuple(MODELS)
-    assert batchnorm_cli.DATA == data.NAMES
-    assert batchnorm_cli.OPTIMIZERS == tuple(OPTIMIZERS)
-    assert batchnorm_cli.SCHEDULES == tuple(SCHEDULES)
-    assert batchnorm_cli.NORMALIZATIONS == tuple(NORMALIZATIONS)
+    commands = get_command(training.app)
+    assert isinstance(commands, TyperGroup)
+    assert tuple(commands.commands) == tuple(start.TRAININGS) == tuple(KINDS)
+    assert options.DATA == data.NAMES
+    assert options.OPTIMIZERS == tuple(OPTIMIZERS)
+    assert options.SCHEDULES == tuple(SCHEDULES)
+    assert options.NORMALIZATIONS == tuple(NORMALIZATIONS)
+    for name, command in commands.commands.items():
+        settings = set(get_type_hints(KINDS[name])) - {"model"}
+        given = {parameter.name for parameter in command.params} - {"help"}
+        assert given - settings == {"output", "resume", "overwrite"}
+        assert settings <= given
 
 
 def test_help_does_not_wait_for_a_backend() -> None:
     code = "import batchnorm_cli, sys; sys.exit('keras' in sys.modules or 'numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-    for command in ((), ("train",), ("features",)):
-        assert call(*command, "--help").exit_code == 0
+    for command in ("", "train", "train lenet", "train gan", "features", "sample", "evaluate"):
+        ran = call(*command.split(), "--help")
+        assert ran.exit_code == 0 and f" {command} [OPTIONS]".replace("  ", " ") in ran.output
 
 
 def test_version() -> None:
@@ -93,6 +110,9 @@ def test_version() -> None:
         (["lenet", "--optimizer", "Adam"], "adam"),
         (["lenet", "--schedule", "cosin"], "cosine"),
         (["lenet", "--normalization", "our"], "ours"),
+        (["gann"], "gan"),
+        (["gan", "--conditioning", "klass"], "class"),
+        (["gan", "--data", "cifar"], "cifar10"),
     ],
 )
 def test_an_unknown_name_gets_the_nearest_and_all(arguments: list[str], nearest: str) -> None:
@@ -100,18 +120,44 @@ def test_an_unknown_name_gets_the_nearest_and_all(arguments: list[str], nearest:
     assert f"did you mean '{nearest}'? Allowed: " in text
 
 
+def test_an_unknown_command_gets_the_nearest_and_all() -> None:
+    text = error(call("train", "lenett", "--epochs", 3), code=2)
+    assert "'lenett' is unknown; did you mean 'lenet'? Allowed: lenet, gan." in text
+    text = error(call("smaple"), code=2)
+    assert "did you mean 'sample'? Allowed: " in text and "train" in text
+    assert "No such option: --modle" in error(call("train", "--modle", "lenet"), code=2)
+
+
 @pytest.mark.parametrize(
-    "option, value", [("--epochs", 0), ("--batch-size", 1), ("--seed", -1), ("--image-size", 8)]
+    "command, option, value",
+    [
+        ("train lenet", "--epochs", 0),
+        ("train lenet", "--batch-size", 1),
+        ("train lenet", "--seed", -1),
+        ("train lenet", "--image-size", 8),
+        ("train gan", "--width", 0),
+        ("train gan", "--steps", 0),
+        ("train gan", "--batch-size", 1),
+        ("train gan", "--latent-size", 0),
+        ("train gan", "--discriminator-steps", 0),
+        ("train gan", "--samples-every", 0),
+        ("train gan", "--average", 1),
+        ("train gan", "--average", -0.5),
+        ("train gan", "--average", "nan"),
+        ("sample run", "--count", 0),
+        ("sample run", "--seed", -1),
+        ("evaluate run", "--count", 0),
+        ("evaluate run", "--train-count", 127),
+        ("evaluate run", "--judge-epochs", 0),
+    ],
 )
-def test_numbers_out_of_range_are_refused(option: str, value: int) -> None:
-    assert option in error(call("train", "lenet", option, value), code=2)
+def test_numbers_out_of_range_are_refused(command: str, option: str, value: object) -> None:
+    assert option in error(call(*command.split(), option, value), code=2)
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(
-        batchnorm_cli, "find_spec", lambda name: None if name in names else find(name)
-    )
+    monkeypatch.setattr(choosing, "find_spec", lambda name: None if name in names else find(name))
 
 
 def test_a_backend_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +167,7 @@ def test_a_backend_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_no_backend_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    hide(monkeypatch, *batchnorm_cli.BACKENDS)
+    hide(monkeypatch, *options.BACKENDS)
     assert "pip install 'batchnorm[" in error(call("train", "lenet"))
 
 
@@ -132,12 +178,25 @@ def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> No
     assert missing in text and "pip install 'batchnorm[train]'" in text
 
 
-def test_the_extra_is_named_without_typer() -> None:
-    code = "import sys; sys.modules['typer'] = None; import batchnorm_cli"
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_the_extra_is_named_without(missing: str) -> None:
+    code = f"import sys; sys.modules['{missing}'] = None; import batchnorm_cli"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.returncode == 1
     assert "pip install 'batchnorm[train]'" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_a_gan_needs_pillow(monkeypatch: pytest.MonkeyPatch, untrained: Run) -> None:
+    hide(monkeypatch, "PIL")
+    for command in (("train", "gan"), ("sample", untrained.folder)):
+        assert "PIL is not installed: pip install 'batchnorm[train]'" in error(call(*command))
+
+
+def test_the_command_is_a_module_too() -> None:
+    command = [sys.executable, "-m", "batchnorm_cli", "--version"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("batchnorm 0.")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +222,7 @@ def test_the_default_backend(
     monkeypatch.setenv("KERAS_BACKEND", variable)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     hide(monkeypatch, *hidden)
-    assert batchnorm_cli.default_backend(None) == chosen
+    assert choosing.default_backend(None) == chosen
 
 
 def test_a_run_closes_with_its_table(finished: Path, data_dir: Path) -> None:
@@ -206,15 +265,224 @@ def test_an_interrupted_run_says_how_to_continue(
     assert text == f"Interrupted. To continue: batchnorm train lenet --output '{folder}' --resume"
 
 
-def interrupt(*_: object) -> None:
+def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
 def test_an_interruption_before_the_run(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batchnorm_cli, "choose_backend", interrupt)
+    monkeypatch.setattr(training, "choose_backend", interrupt)
     assert error(train(data_dir, tmp_path / "run"), code=130) == "Interrupted."
+
+
+class Begun(NamedTuple):
+    """What a training was started with."""
+
+    run: Run
+    settings: Any
+    overwrite: bool
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[Begun]:
+    """The trainings that a command starts, none of which takes place."""
+    found: list[Begun] = []
+    monkeypatch.setattr(start, "start", lambda *given: found.append(Begun(*given[:3])))
+    return found
+
+
+def test_the_options_of_a_gan_are_its_settings(begun: list[Begun], tmp_path: Path) -> None:
+    assert call("train", "gan").exit_code == 0
+    ((run, settings, overwrite),) = begun
+    assert run.folder.parent == Path("runs") and run.folder.name.startswith("gan-")
+    assert not overwrite
+    assert settings == GanSettings(
+        model="gan",
+        data="fashion-mnist-sample",
+        data_dir=None,
+        steps=1000,
+        conditioning="class",
+        width=16,
+        batch_size=64,
+        learning_rate=2e-3,
+        discriminator_learning_rate=1e-3,
+        schedule="cosine",
+        latent_size=64,
+        discriminator_steps=1,
+        average=0.998,
+        samples_every=50,
+        seed=0,
+        backend=BACKEND,
+    )
+    asked = "--data cifar10 --data-dir . --steps 9 --conditioning none --width 3 --batch-size 4 "
+    asked += "--learning-rate 0.5 --discriminator-learning-rate 0.25 --schedule constant "
+    asked += "--latent-size 5 --discriminator-steps 2 "
+    asked += "--average 0 --samples-every 7 --seed 8 --output run --overwrite"
+    assert call("train", "gan", *asked.split()).exit_code == 0
+    assert begun[1].run.folder == Path("run") and begun[1].overwrite
+    assert begun[1].settings == GanSettings(
+        model="gan",
+        data="cifar10",
+        data_dir=str(tmp_path),
+        steps=9,
+        conditioning="none",
+        width=3,
+        batch_size=4,
+        learning_rate=0.5,
+        discriminator_learning_rate=0.25,
+        schedule="constant",
+        latent_size=5,
+        discriminator_steps=2,
+        average=0.0,
+        samples_every=7,
+        seed=8,
+        backend=BACKEND,
+    )
+
+
+@pytest.mark.parametrize("steps, every", [(1, 1), (20, 1), (21, 2), (41, 3), (1000, 50)])
+def test_twenty_pictures_at_most(begun: list[Begun], steps: int, every: int) -> None:
+    call("train", "gan", "--steps", steps)
+    assert begun[0].settings.samples_every == every
+
+
+def test_only_what_is_given_must_be_the_runs(
+    untrained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interval that was resolved from --steps was not given."""
+    given: list[Any] = []
+    monkeypatch.setattr(start, "resume", lambda run, values, console: given.append(values))
+    command = ("train", "gan", "--output", untrained.folder, "--resume")
+    for more in ((), ("--steps", 9), ("--samples-every", 4)):
+        assert call(*command, *more).exit_code == 0
+    assert given == [{"model": "gan"} | more for more in ({}, {"steps": 9}, {"samples_every": 4})]
+
+
+def test_a_gan_is_not_resumed_as_another_model(finished: Path, untrained: Run) -> None:
+    text = error(call("train", "gan", "--output", finished, "--resume", "--steps", 9))
+    assert "other settings (model: this run's is lenet, received gan)" in text
+    text = error(call("train", "lenet", "--output", untrained.folder, "--resume", "--epochs", 9))
+    assert "other settings (model: this run's is gan, received lenet)" in text
+
+
+def test_an_interrupted_gan_says_how_to_continue(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gan, "prepare", lambda settings: None)
+    monkeypatch.setattr(gan, "finish", interrupt)
+    text = error(call("train", "gan", "--output", tmp_path / "run"), code=130)
+    command = f"batchnorm train gan --output {tmp_path / 'run'} --resume"
+    assert text == f"Interrupted. To continue: {command}"
+
+
+def test_a_gan_that_is_trained_says_where_its_samples_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = {"steps": 9, "seconds": 1.8, "milliseconds_a_step": 200.0}
+    monkeypatch.setattr(gan, "prepare", lambda settings: None)
+    monkeypatch.setattr(gan, "finish", lambda run, *_: write_json(run.results, results))
+    run = Run(tmp_path / "run")
+    result = call("train", "gan", "--steps", 9, "--output", run.folder)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [
+        f"9 steps in 1.8 s, 200 ms each; samples: {run.samples}",
+        f"How good they are: batchnorm evaluate {run.folder}",
+    ]
+    assert run.settings().to_json()["samples_every"] == 1
+
+
+def test_a_picture_of_samples(untrained: Run, tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    result = call("sample", untrained.folder, "--mix", "0:3", "--count", 2, "--output", picture)
+    assert result.exit_code == 0, result.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert f"Drawn: {picture}" in result.stdout
+
+
+def test_samples_of_classes_and_of_mixtures(
+    untrained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def keep(run: Run, *given: Any) -> Path:
+        asked.append((run.folder, *given))
+        return Path("drawn.png")
+
+    monkeypatch.setattr("batchnorm.train.sample.draw", keep)
+    monkeypatch.setattr("batchnorm.train.sample.mix", keep)
+    for more in ("", "--classes 0,3,Bag --count 4 --seed 5 --output a.pdf", "--mix 0:Bag"):
+        result = call("sample", untrained.folder, *more.split())
+        assert result.exit_code == 0, result.output
+        assert result.stdout == "Drawn: drawn.png\n"
+    assert asked == [
+        (untrained.folder, None, 10, 0, None),
+        (untrained.folder, ["0", "3", "Bag"], 4, 5, Path("a.pdf")),
+        (untrained.folder, ["0", "Bag"], 10, 0, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "given, code, words",
+    [
+        ("--mix 0:3 --classes 0", 2, "--mix and --classes exclude each other"),
+        ("--classes 0,bog", 1, "'bog' is no class; did you mean 'Bag'? Allowed: 0 T-shirt/top, 1"),
+        ("--mix 3", 1, "a mixture is of two classes, such as 0:3"),
+        ("--mix 0:3:4", 1, "a mixture is of two classes, such as 0:3"),
+        ("--mix 0:3 --count 1", 1, "at least 2 images; received 1"),
+        ("--output a.txt", 1, "a.txt is no picture's name"),
+        ("--output nowhere/a.png", 1, "nowhere/a.png cannot be written"),
+    ],
+)
+def test_samples_that_cannot_be_drawn(untrained: Run, given: str, code: int, words: str) -> None:
+    assert words in error(call("sample", untrained.folder, *given.split()), code)
+
+
+def test_commands_for_the_wrong_run(finished: Path, untrained: Run, tmp_path: Path) -> None:
+    for command in ("sample", "evaluate"):
+        text = error(call(command, finished))
+        assert f"{finished} is a run of lenet, which generates nothing" in text
+        assert "is not a run" in error(call(command, tmp_path / "nowhere"))
+    assert "is a run of gan, which looks at no image" in error(call("features", untrained.folder))
+
+
+def test_the_options_of_an_evaluation(untrained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        gan_evaluate, "evaluate", lambda run, asks, console: asked.append((run.folder, asks))
+    )
+    given = "--count 5 --train-count 128 --judge a.keras --features b.keras --judge-epochs 3"
+    for more in ("", f"{given} --seed 4"):
+        result = call("evaluate", untrained.folder, *more.split())
+        assert result.exit_code == 0, result.output
+    assert asked == [
+        (untrained.folder, Asked()),
+        (
+            untrained.folder,
+            Asked(
+                count=5,
+                train_count=128,
+                judge=Path("a.keras"),
+                features=Path("b.keras"),
+                judge_epochs=3,
+                seed=4,
+            ),
+        ),
+    ]
+
+
+def test_evaluations_that_fail_are_told_in_words(
+    untrained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad.keras").write_bytes(b"garbage")
+    for option in ("--judge", "--features"):
+        assert "bad.keras is damaged" in error(
+            call("evaluate", untrained.folder, option, "bad.keras")
+        )
+        text = error(call("evaluate", untrained.folder, option, "none.keras"))
+        assert "none.keras does not exist" in text
+    monkeypatch.setattr(gan_evaluate, "train_judge", interrupt)
+    assert error(call("evaluate", untrained.folder), code=130).endswith("Interrupted.")
 
 
 def test_a_loss_that_is_not_finite(tmp_path: Path, data_dir: Path) -> None:
@@ -271,10 +539,10 @@ def test_features_of_what_is_no_run(tmp_path: Path) -> None:
 def test_tensorflow_is_kept_quiet_unless_asked(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with batchnorm_cli.quiet_tensorflow():
+    with choosing.quiet_tensorflow():
         os.write(2, b"loud\n")
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
-    with batchnorm_cli.quiet_tensorflow():
+    with choosing.quiet_tensorflow():
         os.write(2, b"silent\n")
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "loud\nafter\n"

@@ -15,10 +15,22 @@ import numpy.typing as npt
 import pytest
 
 import batchnorm
-from batchnorm import affine, functional, layer, moving, reference, renorm, schedule, statistics
+from batchnorm import (
+    affine,
+    functional,
+    layer,
+    moving,
+    recipes,
+    reference,
+    renorm,
+    schedule,
+    spectral,
+    statistics,
+)
 from batchnorm.affine import Affine
 from batchnorm.renorm import Renorm
 from batchnorm.statistics import Moments
+from batchnorm.train import metrics
 from tests import oracle
 from tests.compare import assert_close
 
@@ -115,6 +127,8 @@ FUNCTIONS = {
     "sum": lambda values: np.sum(values, axis=0),
     "mean": lambda values: np.mean(values, axis=0),
     "sqrt": np.sqrt,
+    "trace": np.trace,
+    "root": lambda matrix: root(matrix),
     "clip": np.clip,
 }
 
@@ -145,7 +159,7 @@ def solve(
     instead = instead or {}
     left = [each for each in equations(docstring or "") if each.left not in instead]
     assert left, "there is no formula"
-    known = {name: np.asarray(given, np.float64) for name, given in {**known, **instead}.items()}
+    known = {name: exact(given) for name, given in {**known, **instead}.items()}
     while left:
         ready = [equation for equation in left if equation.needs() <= known.keys()]
         assert ready, f"{left} need more than {sorted(known)}"
@@ -159,6 +173,12 @@ def solve(
                 assert_close(value(equation.left, known), right, EXACT)
         left = [equation for equation in left if equation not in ready]
     return known
+
+
+def exact(given: Any) -> Array:
+    """In float64, but for an array of whole numbers, which may be indices."""
+    values = np.asarray(given)
+    return values if values.ndim and values.dtype.kind == "i" else values.astype(np.float64)
 
 
 X = (np.random.default_rng(0).normal(3.0, 2.0, (8, 3)) * [1, 2, 3]).astype("float32")
@@ -296,6 +316,58 @@ def test_given() -> None:
     assert_close(array(y), formula["y"], SINGLE)
 
 
+LABELS = np.array([2, 0, 0, 3, 2, 2, 0, 3])
+ROWS = np.random.default_rng(1).normal(size=(2, 4, 3)).astype("float32")  # of gamma and of beta
+
+
+def conditional(made: Any, condition: Array) -> Array:
+    """What such a layer with these rows makes of X in training."""
+    made.build(X.shape, condition.shape)
+    for variable, value in zip(made.trainable_variables, ROWS, strict=True):
+        variable.assign(value)
+    return array(made(X, condition=condition, training=True))
+
+
+@pytest.mark.parametrize("kind", ["slot", "recipe"])
+def test_per_class(kind: str) -> None:
+    options: dict[str, Any] = {"epsilon": EPSILON}
+    docstring = affine.PerClass.__doc__
+    if kind == "slot":
+        made = batchnorm.BatchNormalization(affine=affine.PerClass(4), **options)
+    else:
+        docstring = recipes.ConditionalBatchNormalization.__doc__
+        made = recipes.ConditionalBatchNormalization(4, **options)
+    known: dict[str, Any] = {"x": X, "gamma": ROWS[0], "beta": ROWS[1], **options}
+    mean, variance = X.mean(0, np.float64), X.var(0, np.float64)
+    formula = solve(docstring, mean=mean, variance=variance, labels=LABELS, **known)
+    expected = oracle.batch_norm(X, epsilon=EPSILON).y * ROWS[0][LABELS] + ROWS[1][LABELS]
+    assert_close(formula["y"], expected, EXACT)
+    assert_close(conditional(made, LABELS.astype("int32")), formula["y"], SINGLE)
+
+
+def test_mixtures_of_classes() -> None:
+    known = {"labels": np.random.default_rng(2).dirichlet(np.ones(4), 8).astype("float32")}
+    claims = re.findall(r"`(labels @ \w+)`", affine.PerClass.__doc__ or "")
+    scale, shift = (value(each, {**known, "gamma": ROWS[0], "beta": ROWS[1]}) for each in claims)
+    made = batchnorm.BatchNormalization(affine=affine.PerClass(4), epsilon=EPSILON)
+    y = oracle.batch_norm(X, scale, shift, epsilon=EPSILON).y
+    assert_close(conditional(made, known["labels"]), y, SINGLE)
+
+
+def test_from_embedding() -> None:
+    vectors = np.random.default_rng(2).normal(size=(8, 4)).astype("float32")
+    known: dict[str, Any] = {"x": X, "gamma": ROWS[0], "beta": ROWS[1], "epsilon": EPSILON}
+    known |= {"mean": X.mean(0, np.float64), "variance": X.var(0, np.float64), "vectors": vectors}
+    for offset in (1.0, 0.25):
+        formula = solve(affine.FromEmbedding.__doc__, offset=offset, **known)
+        scale, shift = (vectors.astype("float64") @ each.astype("float64") for each in ROWS)
+        expected = oracle.batch_norm(X, offset + scale, shift, epsilon=EPSILON).y
+        assert_close(formula["y"], expected, EXACT)
+        slot = affine.FromEmbedding(offset=offset)
+        made = batchnorm.BatchNormalization(affine=slot, epsilon=EPSILON)
+        assert_close(conditional(made, vectors), formula["y"], SINGLE)
+
+
 def test_exponential() -> None:
     momentum = 0.75
     formula = solve(moving.Exponential.__doc__, momentum=momentum, batch=X.mean(0), moving=MEAN)
@@ -341,6 +413,31 @@ def test_renorm(limits: dict[str, Any]) -> None:
     assert_close(array(y), formula["y"], SINGLE)
 
 
+def test_spectral() -> None:
+    kernel, u, bias = X[:3, :2], np.array([0.6, 0.8]), np.array([1.0, 2.0])
+    formula = solve(spectral.SpectralNormalization.__doc__, x=X, kernel=kernel, u=u, bias=bias)
+    made = spectral.SpectralNormalization(keras.layers.Dense(2))
+    made.build(X.shape)
+    for variable, known in zip((made.u, *made.layer.variables), (u, kernel, bias), strict=True):
+        variable.assign(known)
+    assert_close(array(made(X, training=True)), formula["y"], SINGLE)
+    assert_close(array(made.u), formula["u"], SINGLE)
+
+
+def test_frechet_distance() -> None:
+    other = X[:5] @ np.array([[2.0, 0.5, 0.0], [0.0, 1.0, 0.3], [0.1, 0.0, 1.5]]) - 1
+    known: dict[str, Any] = {"m": X.mean(0), "n": other.mean(0), "S": np.cov(X.T)}
+    formula = solve(metrics.frechet_distance.__doc__, **known, T=np.cov(other.T))
+    assert_close(metrics.frechet_distance(X, other), formula["distance"], SINGLE)
+
+
+def root(matrix: Array) -> Array:
+    """The root of a product of two covariances, whose eigenvalues are from 0."""
+    values, vectors = np.linalg.eig(matrix)
+    made: Array = (vectors * np.sqrt(values)) @ np.linalg.inv(vectors)
+    return made
+
+
 @pytest.mark.parametrize(
     "docstring",
     [
@@ -363,22 +460,27 @@ def test_a_wrong_claim_would_be_found() -> None:
 
 # Every docstring that has a formula, and so a test above.
 TESTED = {
+    "batchnorm.affine.FromEmbedding",
     "batchnorm.affine.Given",
+    "batchnorm.affine.PerClass",
     "batchnorm.affine.then",
     "batchnorm.functional.batch_norm",
     "batchnorm.layer.BatchNormalization",
     "batchnorm.moving.Cumulative",
     "batchnorm.moving.Exponential",
     "batchnorm.moving.ZeroDebiased",
+    "batchnorm.recipes.ConditionalBatchNormalization",
     "batchnorm.reference",
     "batchnorm.reference.batch_norm_infer",
     "batchnorm.reference.batch_norm_train",
     "batchnorm.renorm.Renorm",
     "batchnorm.schedule.Ramp",
+    "batchnorm.spectral.SpectralNormalization",
     "batchnorm.statistics.average",
     "batchnorm.statistics.centre",
     "batchnorm.statistics.merge",
     "batchnorm.statistics.moments",
+    "batchnorm.train.metrics.frechet_distance",
 }
 
 

@@ -16,18 +16,15 @@ import batchnorm
 from tests.process import output_of
 
 SOURCE = Path(batchnorm.__file__).parent
+COMMAND = SOURCE.with_name("batchnorm_cli")
 MODULES = {
-    "batchnorm_cli": SOURCE.with_name("batchnorm_cli.py"),
-    **{
-        ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(
-            ".__init__"
-        ): path
-        for path in sorted(SOURCE.rglob("*.py"))
-    },
+    ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for folder in (COMMAND, SOURCE)
+    for path in sorted(folder.rglob("*.py"))
 }
 
 VALUES = {"slots", "schedule", "tracing"}
-STAGES = VALUES | {"affine", "ghost", "moving", "renorm", "statistics", "weights"}
+STAGES = VALUES | {"labels", "affine", "ghost", "moving", "renorm", "statistics", "weights"}
 LAYER = STAGES | {"kernels", "training", "functional", "layer"}
 # Which rooms of the house a room may import: those below it. A room is a file or a folder of
 # src/batchnorm; "batchnorm" is the front door, __init__.py. A new room needs a line here.
@@ -36,7 +33,8 @@ ROOMS: dict[str, set[str]] = {
     "schedule": set(),
     "tracing": set(),
     "combinations": set(),
-    "affine": {"slots"},
+    "labels": {"tracing"},
+    "affine": {"slots", "labels"},
     "ghost": {"slots", "tracing"},
     "summation": {"tracing"},
     "weights": {"tracing"},
@@ -69,10 +67,13 @@ USUAL = {"keras", "numpy"}
 LIBRARIES: dict[str, set[str]] = {
     "reference": {"numpy"},
     "combinations": set(),
-    "plots": {"keras", "numpy", "matplotlib"},
+    "plots": {"keras", "numpy", "matplotlib", "PIL"},
     "train": {"keras", "numpy", "rich", "tensorboard"},
     "tracing": {"keras", "numpy", "jax", "torch"},  # asks them whether they are compiling
     "batchnorm.train.fit": {"keras", "rich", "tensorflow", "torch"},  # their determinism
+    "batchnorm.train.steps.tensorflow": {"keras", "tensorflow"},
+    "batchnorm.train.steps.jax": {"keras", "jax"},
+    "batchnorm.train.steps.torch": {"keras", "torch"},
     "batchnorm_cli": {"keras", "rich", "typer"},
     "contrib": {"keras", "numpy", "tensorflow"},
     "batchnorm.kernels.tensorflow": {"keras", "tensorflow"},
@@ -149,6 +150,7 @@ def test_imports_point_one_way(module: str) -> None:
 @pytest.mark.parametrize(
     "module, source",
     [
+        ("batchnorm.labels", "from batchnorm.affine import PerClass"),
         ("batchnorm.statistics", "from batchnorm.layer import BatchNormalization"),
         ("batchnorm.statistics", "from batchnorm import layer"),
         ("batchnorm.statistics", "import batchnorm"),
@@ -191,10 +193,11 @@ def test_backends_are_imported_when_they_are_needed() -> None:
                 assert found.within, f"{module} imports {found.module} before it is needed"
 
 
-def test_the_command_line_chooses_the_backend_before_keras_is_imported() -> None:
-    for found in imports(MODULES["batchnorm_cli"].read_text("utf-8"), "batchnorm_cli"):
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) == "batchnorm_cli"])
+def test_the_command_line_chooses_the_backend_before_keras_is_imported(module: str) -> None:
+    for found in imports(MODULES[module].read_text("utf-8"), module):
         if found.module.split(".")[0] in ("keras", "batchnorm"):
-            assert found.within, f"{found.module} is imported before --backend is read"
+            assert found.within, f"{module}: {found.module} is imported before --backend is read"
 
 
 PROGRAM = """

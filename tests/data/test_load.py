@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import batchnorm.data
-from batchnorm.data import NAMES, DataError, load
+from batchnorm.data import NAMES, DataError, classes, load
 from tests.data.made import cifar_folder, fashion_folder
 
 
@@ -27,6 +27,9 @@ def test_unknown_name(wrong: str, nearest: str) -> None:
     with pytest.raises(ValueError) as caught:
         load(wrong)
     message = str(caught.value)
+    with pytest.raises(ValueError) as caught:
+        classes(wrong)
+    assert str(caught.value) == message
     assert repr(wrong) in message
     assert f"the nearest name is {nearest!r}" in message
     assert all(repr(name) in message for name in NAMES)
@@ -39,6 +42,7 @@ def test_each_name_loads_its_data_set(tmp_path: Path) -> None:
         dataset = load(name, tmp_path)
         assert dataset.name == name
         assert len(dataset.classes) == 10
+        assert classes(name) == dataset.classes
         for split in (dataset.train, dataset.test):
             assert split.images.dtype == "uint8" and split.images.ndim == 4
             assert split.labels.dtype == "int64"

@@ -14,8 +14,9 @@ import numpy as np
 from rich.console import Console
 
 from batchnorm.data import Split
+from batchnorm.models.gan import generator
 from batchnorm.train.run import Run
-from batchnorm.train.settings import Settings
+from batchnorm.train.settings import ClassifierSettings, GanSettings, Settings
 from batchnorm.train.start import start
 
 TRAIN, TEST = 300, 50
@@ -38,8 +39,8 @@ def write_idx(folder: Path) -> None:
             path.write_bytes(gzip.compress(header + values.tobytes(), compresslevel=1))
 
 
-def settings(data_dir: Path, **changes: Any) -> Settings:
-    small = Settings(
+def settings(data_dir: Path, **changes: Any) -> ClassifierSettings:
+    small = ClassifierSettings(
         model="lenet",
         data="fashion-mnist",
         data_dir=str(data_dir),
@@ -54,6 +55,40 @@ def settings(data_dir: Path, **changes: Any) -> Settings:
         backend=keras.config.backend(),
     )
     return dataclasses.replace(small, **changes)
+
+
+def gan_settings(data_dir: Path, **changes: Any) -> GanSettings:
+    small = GanSettings(
+        model="gan",
+        data="fashion-mnist",
+        data_dir=str(data_dir),
+        steps=6,
+        conditioning="class",
+        width=2,
+        batch_size=16,
+        learning_rate=1e-3,
+        discriminator_learning_rate=1e-3,
+        schedule="cosine",
+        latent_size=8,
+        discriminator_steps=1,
+        average=0.9,
+        samples_every=2,
+        seed=7,
+        backend=keras.config.backend(),
+    )
+    return dataclasses.replace(small, **changes)
+
+
+def untrained(folder: Path, data_dir: Path) -> Run:
+    """A run of a GAN that was never trained, whose images depend much on class and latents."""
+    run, asked = Run(folder), gan_settings(data_dir)
+    run.create(asked)
+    model = generator(width=asked.width, latent_size=asked.latent_size)
+    random = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        variable.assign(random.normal(size=variable.shape) / 2)
+    model.save(run.model)
+    return run
 
 
 def train(folder: Path, asked: Settings) -> Run:

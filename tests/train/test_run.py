@@ -1,12 +1,14 @@
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from batchnorm.train.run import Run, RunError, atomic, write_json
-from tests.train.small import settings
+from batchnorm.train.settings import Settings
+from tests.train.small import gan_settings, settings
 
 
 def full_disk(_: int) -> None:
@@ -39,14 +41,23 @@ def test_an_error_in_the_block_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_config_names_settings_and_versions(tmp_path: Path) -> None:
-    run, asked = Run(tmp_path / "a" / "b"), settings(tmp_path)
+@pytest.mark.parametrize("kind", [settings, gan_settings])
+def test_the_config_names_settings_and_versions(
+    tmp_path: Path, kind: Callable[[Path], Settings]
+) -> None:
+    run, asked = Run(tmp_path / "a" / "b"), kind(tmp_path)
     run.create(asked)
     config = json.loads(run.config.read_text())
     assert run.settings() == asked
     assert {"python", "batchnorm", "keras", "numpy"} < config["versions"].keys()
     assert any(asked.backend in name for name in config["versions"])
     assert config["platform"]
+
+
+def test_frames_are_in_the_order_of_their_steps(tmp_path: Path) -> None:
+    frames = [Run(tmp_path).frame(step) for step in (5, 50, 1_000_000)]
+    assert sorted(frames) == frames
+    assert {frame.parent for frame in frames} == {Run(tmp_path).frames}
 
 
 def test_new_and_empty_folders_are_free(tmp_path: Path) -> None:
@@ -83,5 +94,5 @@ def test_overwriting_leaves_nothing_of_the_old_run(tmp_path: Path) -> None:
     (run.folder / "link").symlink_to(elsewhere)
     run.create(settings(tmp_path, epochs=5))
     assert list(run.folder.iterdir()) == [run.config]
-    assert run.settings().epochs == 5
+    assert run.settings() == settings(tmp_path, epochs=5)
     assert (elsewhere / "kept").exists()

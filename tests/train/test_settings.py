@@ -4,12 +4,19 @@ from typing import Any
 
 import pytest
 
-from batchnorm.train.settings import Settings
-from tests.train.small import settings
+from batchnorm.train.settings import ClassifierSettings, GanSettings, Settings
+from tests.train.small import gan_settings, settings
 
 
-def test_settings_survive_json() -> None:
-    asked = settings(Path("data"), image_size=32)
+@pytest.mark.parametrize(
+    "asked, kind",
+    [
+        (settings(Path("data"), image_size=32), ClassifierSettings),
+        (gan_settings(Path()), GanSettings),
+    ],
+)
+def test_settings_survive_json(asked: Settings, kind: type[Settings]) -> None:
+    assert type(asked) is kind
     assert Settings.from_json(json.loads(json.dumps(asked.to_json()))) == asked
 
 
@@ -28,6 +35,22 @@ def test_a_missing_setting_is_refused() -> None:
         Settings.from_json(values)
     with pytest.raises(ValueError, match="expected the settings"):
         Settings.from_json(None)
+
+
+def test_the_model_decides_which_settings_there_are() -> None:
+    with pytest.raises(ValueError, match="expected the settings .*samples_every"):
+        Settings.from_json({**settings(Path("data")).to_json(), "model": "gan"})
+    with pytest.raises(ValueError, match="expected the settings of lenet, gan"):
+        Settings.from_json({**settings(Path("data")).to_json(), "model": "vgg"})
+
+
+def test_of_another_model_nothing_else_is_compared() -> None:
+    given = {"model": "gan", "steps": 5, "seed": 8}
+    assert settings(Path("data")).differences(given) == ["model: this run's is lenet, received gan"]
+    assert gan_settings(Path("data")).differences(given) == [
+        "steps: this run's is 6, received 5",
+        "seed: this run's is 7, received 8",
+    ]
 
 
 def test_differences_name_the_setting_and_both_values() -> None:

@@ -3,11 +3,13 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from batchnorm.train.history import Epoch
-from batchnorm.train.tensorboard import TensorBoard
+from batchnorm.train.tensorboard import Events, TensorBoard
 
 FIRST = Epoch(1, 0.1, 2.0, 0.25, 3.0, 0.125, 9.0)
 SECOND = FIRST._replace(epoch=2, loss=1.0, val_accuracy=0.5)
@@ -38,6 +40,23 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
         "loss": [(1, 3.0), (2, 3.0)],
         "accuracy": [(1, 0.125), (2, 0.5)],
     }
+
+
+def test_pictures_are_read_back_whole(tmp_path: Path) -> None:
+    events = Events(tmp_path)
+    sizes = {2: (5, 3), 4: (7, 9)}  # width, height
+    for step, (width, height) in sizes.items():
+        picture = np.full((height, width, 3), 10 * step, np.uint8)
+        Image.fromarray(picture).save(tmp_path / f"{step}.png")
+        events.picture("samples", step, "all classes", tmp_path / f"{step}.png")
+        events.scalars("samples", step, {"loss": step / 8})
+    found = EventAccumulator(str(tmp_path / "samples"))
+    found.Reload()
+    images = found.Images("all classes")
+    assert [(image.step, (image.width, image.height)) for image in images] == list(sizes.items())
+    for image in images:
+        assert image.encoded_image_string == (tmp_path / f"{image.step}.png").read_bytes()
+    assert read(tmp_path / "samples") == {"loss": [(2, 0.25), (4, 0.5)]}
 
 
 def test_a_run_taken_up_again_mends_a_torn_file(tmp_path: Path) -> None:

@@ -10,13 +10,18 @@ from pathlib import Path
 from batchnorm.data import cifar10, fashion_mnist, sample
 from batchnorm.data.dataset import DataError, Dataset, Split
 
-__all__ = ["NAMES", "DataError", "Dataset", "Split", "load"]
+__all__ = ["NAMES", "DataError", "Dataset", "Split", "classes", "load"]
 
 _LOADERS: dict[str, Callable[[str | Path | None], Dataset]] = {
     # The sample lies in the package, whatever folder holds the other data sets.
     "fashion-mnist-sample": lambda data_dir: sample.load(),
     "fashion-mnist": fashion_mnist.load,
     "cifar10": cifar10.load,
+}
+_CLASSES: dict[str, tuple[str, ...]] = {
+    "fashion-mnist-sample": fashion_mnist.CLASSES,
+    "fashion-mnist": fashion_mnist.CLASSES,
+    "cifar10": cifar10.CLASSES,
 }
 NAMES: tuple[str, ...] = tuple(_LOADERS)
 
@@ -41,10 +46,35 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
         >>> load("fashion-mnist-sample").train.images.shape
         (6000, 28, 28, 1)
     """
+    _check(name)
+    return _LOADERS[name](data_dir)
+
+
+def classes(name: str) -> tuple[str, ...]:
+    """The classes of a data set, none of whose files is needed for them.
+
+    Args:
+        name: One of `NAMES`.
+
+    Returns:
+        The name of each class, in the order of the labels.
+
+    Raises:
+        ValueError: There is no data set of this name.
+
+    Example:
+        >>> from batchnorm.data import classes
+        >>> classes("cifar10")[:3]
+        ('airplane', 'automobile', 'bird')
+    """
+    _check(name)
+    return _CLASSES[name]
+
+
+def _check(name: str) -> None:
     if name not in _LOADERS:
         nearest = get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
         raise ValueError(
             f"no data set is named {name!r}; the nearest name is {nearest!r}. "
             f"Allowed are {', '.join(map(repr, NAMES))}."
         )
-    return _LOADERS[name](data_dir)

@@ -21,7 +21,18 @@ LAYOUT = Layout(files=(*TRAIN, TEST, META), subfolders=(FOLDER, f"{CACHE}/{FOLDE
 # The address and the checksum of keras.datasets.cifar10.
 ORIGIN = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
-CLASSES = 10
+CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 CHANNELS, SIDE = 3, 32
 ROW = CHANNELS * SIDE * SIDE
 
@@ -76,7 +87,7 @@ def _batch(path: Path) -> Split:
         raise DataError(path, found, f"uint8 (N, {ROW}) with N at least 1", MEND_FILE)
     planes = rows.reshape(-1, CHANNELS, SIDE, SIDE)
     images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
-    return make_split(path, images, _labels(path, labels), CLASSES, MEND_FILE)
+    return make_split(path, images, _labels(path, labels), len(CLASSES), MEND_FILE)
 
 
 def _labels(path: Path, labels: object) -> npt.NDArray[np.integer[Any]]:
@@ -91,8 +102,8 @@ def _labels(path: Path, labels: object) -> npt.NDArray[np.integer[Any]]:
 
 def _classes(path: Path) -> tuple[str, ...]:
     names = _entry(path, unpickle.read(path, MEND_FILE), "label_names")
-    expected = f"{CLASSES} names in a list"
-    if not isinstance(names, list) or len(names) != CLASSES:
+    expected = f"{len(CLASSES)} names in a list"
+    if not isinstance(names, list) or len(names) != len(CLASSES):
         raise DataError(path, f"label_names {names!r}", expected, MEND_FILE)
     try:
         return tuple(name if isinstance(name, str) else name.decode("ascii") for name in names)

@@ -1,8 +1,9 @@
-"""Everything that the rest of a training depends on, in one file, after each epoch."""
+"""Everything that the rest of a training depends on, in one file."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from batchnorm.train.history import Epoch, NonFiniteError, write_csv
 from batchnorm.train.run import Run, RunError, atomic
 
 _HISTORY = "history"
+Row = TypeVar("Row", bound=Any)  # a NamedTuple of numbers, the first of them whole
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -32,41 +34,60 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: object = None) -> None:
         """Called by Keras, with all variables up to date."""
-        save(self.run.checkpoint, self.model, self.epochs)
+        save(self.run.checkpoint, variables_of(self.model), self.epochs)
         write_csv(self.run.history, self.epochs)
 
 
-def save(path: Path, model: keras.Model, epochs: list[Epoch]) -> None:
-    """Writes weights, moving statistics, seed states, optimizer and history as one `.npz`.
+def variables_of(model: keras.Model) -> list[keras.Variable]:
+    """Weights, moving statistics, seed states and optimizer of a model that is compiled."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+def save(path: Path, variables: Sequence[keras.Variable], history: Sequence[Row]) -> None:
+    """Writes variables and history as one `.npz`.
 
     Args:
         path: the file, which is replaced in one step.
-        model: compiled, its optimizer built.
-        epochs: the history.
+        variables: all that the rest of the training depends on.
+        history: its rows, numbers alone, of which there is at least one.
 
     Raises:
         NonFiniteError: a variable is not finite; the file is as it was.
         RunError: the file cannot be written; it is as it was.
     """
-    arrays = {}
-    for name, variable in _state(model).items():
-        arrays[name] = keras.ops.convert_to_numpy(variable)
-        if not np.isfinite(arrays[name]).all():
-            raise NonFiniteError(
-                f"{variable.path} is not finite after epoch {epochs[-1].epoch}. "
-                "Try a lower --learning-rate."
-            )
-    arrays[_HISTORY] = np.array(epochs, np.float64)
+    arrays = values(variables, f"{history[-1]._fields[0]} {history[-1][0]}")
+    arrays[_HISTORY] = np.array(history, np.float64)
     with atomic(path) as temporary:
         np.savez(temporary, **arrays)
 
 
-def restore(path: Path, model: keras.Model) -> list[Epoch]:
-    """Puts model and optimizer in the state that `save` found them in.
+def values(variables: Sequence[keras.Variable], place: str) -> dict[str, Any]:
+    """The values of variables by number, if all of them are finite.
+
+    Args:
+        variables: any.
+        place: when it is, for the error.
+
+    Raises:
+        NonFiniteError: a variable is not finite.
+    """
+    arrays = {}
+    for name, variable in _named(variables).items():
+        arrays[name] = keras.ops.convert_to_numpy(variable)
+        if not np.isfinite(arrays[name]).all():
+            raise NonFiniteError(
+                f"{variable.path} is not finite after {place}. Try a lower --learning-rate."
+            )
+    return arrays
+
+
+def restore(path: Path, variables: Sequence[keras.Variable], row: type[Row]) -> list[Row]:
+    """Puts variables in the state that `save` found them in.
 
     Args:
         path: the file.
-        model: the same model, compiled in the same way, its optimizer built.
+        variables: the same ones, in the same order.
+        row: of the history; its first number is whole.
 
     Returns:
         The history so far.
@@ -75,18 +96,18 @@ def restore(path: Path, model: keras.Model) -> list[Epoch]:
         RunError: the file is damaged, or of another model.
     """
     arrays = _read(path)
-    state = _state(model)
+    state = _named(variables)
     shapes = {name: tuple(variable.shape) for name, variable in state.items()}
     rows = arrays.pop(_HISTORY, np.empty((0, 0)))
     found = {name: array.shape for name, array in arrays.items()}
-    if found != shapes or rows.shape[1:] != (len(Epoch._fields),):
+    if found != shapes or rows.shape[1:] != (len(row._fields),):
         raise RunError(
             f"{path} is not a checkpoint of this model: it holds {found}, expected {shapes}. "
             "Start again with --overwrite."
         )
     for name, variable in state.items():
         variable.assign(arrays[name])
-    return [Epoch(int(epoch), *values) for epoch, *values in rows.tolist()]
+    return [row(int(first), *values) for first, *values in rows.tolist()]
 
 
 def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -97,7 +118,6 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise RunError(f"{path} is damaged ({error}): start again with --overwrite.") from error
 
 
-def _state(model: keras.Model) -> dict[str, keras.Variable]:
-    variables = [*model.variables, *model.optimizer.variables]
+def _named(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
     # Not by name: Keras numbers names through, so a second Adam of a process is adam_1.
     return {f"variable {number}": variable for number, variable in enumerate(variables)}

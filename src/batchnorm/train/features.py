@@ -1,15 +1,12 @@
 """The feature maps of a run that is trained."""
 
-import zipfile
 from pathlib import Path
-
-import keras
 
 from batchnorm.data import load
 from batchnorm.plots.feature_maps import feature_maps
 from batchnorm.train.run import Run, RunError, atomic
-
-_FORMATS = (".png", ".pdf", ".svg", ".jpg")
+from batchnorm.train.settings import ClassifierSettings
+from batchnorm.train.trained import picture_to, trained
 
 
 def draw(run: Run, index: int, picture: Path | None = None) -> Path:
@@ -24,15 +21,18 @@ def draw(run: Run, index: int, picture: Path | None = None) -> Path:
         The file.
 
     Raises:
-        RunError: the folder is not a run, its model is missing or damaged, there is no such
-            image, or the picture cannot be written.
+        RunError: the folder is not a run of a classifier, its model is missing or damaged, there
+            is no such image, or the picture cannot be written.
         DataError: the data cannot be read.
     """
-    picture = picture or run.feature_maps
-    if picture.suffix not in _FORMATS:
-        raise RunError(f"{picture} is no picture's name: it must end in {', '.join(_FORMATS)}.")
+    picture = picture_to(picture or run.feature_maps)
     settings = run.settings()
-    model = _load(run)
+    if not isinstance(settings, ClassifierSettings):
+        raise RunError(
+            f"{run.folder} is a run of {settings.model}, which looks at no image alone. "
+            "`batchnorm sample` draws what it generates."
+        )
+    model = trained(run)
     data = load(settings.data, settings.data_dir)
     count = len(data.test.images)
     if not 0 <= index < count:
@@ -41,16 +41,3 @@ def draw(run: Run, index: int, picture: Path | None = None) -> Path:
         title = data.classes[data.test.labels[index]]
         feature_maps(model, data.test.images[index], temporary, title=title)
     return picture
-
-
-def _load(run: Run) -> keras.Model:
-    if not run.model.exists():
-        raise RunError(
-            f"{run.model} does not exist: the training was not finished. Finish it with "
-            f"`batchnorm train {run.settings().model} --output {run.folder} --resume`."
-        )
-    try:
-        return keras.models.load_model(run.model, compile=False)
-    # Keras documents no list of what a damaged file raises.
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise RunError(f"{run.model} is damaged ({error}).") from error

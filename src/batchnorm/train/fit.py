@@ -11,12 +11,17 @@ from batchnorm.train.history import Epoch, History, NonFiniteError, write_csv
 from batchnorm.train.optimizer import OPTIMIZERS, SCHEDULES
 from batchnorm.train.progress import ProgressBar
 from batchnorm.train.run import Run, atomic
-from batchnorm.train.settings import Settings
+from batchnorm.train.settings import ClassifierSettings
 from batchnorm.train.tensorboard import TensorBoard
 
 
 def fit(
-    run: Run, settings: Settings, model: keras.Model, train: Shuffled, test: Batches, show: Console
+    run: Run,
+    settings: ClassifierSettings,
+    model: keras.Model,
+    train: Shuffled,
+    test: Batches,
+    show: Console,
 ) -> list[Epoch]:
     """Trains a model, from the run's checkpoint if it has one, else from the beginning.
 
@@ -43,7 +48,7 @@ def fit(
     _compile(model, settings, len(train))
     epochs: list[Epoch] = []
     if run.checkpoint.exists():
-        epochs = checkpoint.restore(run.checkpoint, model)
+        epochs = checkpoint.restore(run.checkpoint, checkpoint.variables_of(model), Epoch)
         write_csv(run.history, epochs)  # the last time may have ended between the two files
     with ProgressBar(show, epochs, settings.epochs, len(train)) as progress:
         try:
@@ -99,7 +104,7 @@ def make_repeatable(seed: int) -> None:
         torch.use_deterministic_algorithms(True)
 
 
-def _compile(model: keras.Model, settings: Settings, steps: int) -> None:
+def _compile(model: keras.Model, settings: ClassifierSettings, steps: int) -> None:
     schedule = SCHEDULES[settings.schedule](settings.learning_rate, steps * settings.epochs)
     model.compile(
         optimizer=OPTIMIZERS[settings.optimizer](schedule),
@@ -112,6 +117,6 @@ def _compile(model: keras.Model, settings: Settings, steps: int) -> None:
 def _keep_last_good(run: Run, model: keras.Model) -> str:
     if not run.checkpoint.exists():
         return "No epoch was finished, so there is nothing to keep."
-    epochs = checkpoint.restore(run.checkpoint, model)
+    epochs = checkpoint.restore(run.checkpoint, checkpoint.variables_of(model), Epoch)
     save_model(run, model)
     return f"{run.model} and {run.checkpoint.name} are those of epoch {len(epochs)}."

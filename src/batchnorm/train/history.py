@@ -3,8 +3,9 @@
 import csv
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
@@ -56,11 +57,11 @@ class History(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         """Checks the mean loss so far, which one bad step spoils for good."""
-        _check_finite("the loss", logs["loss"], f"epoch {self._epoch}, step {batch + 1}")
+        check_finite("the loss", logs["loss"], f"epoch {self._epoch}, step {batch + 1}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Appends the epoch."""
-        _check_finite("the test loss", logs["val_loss"], f"the end of epoch {self._epoch}")
+        check_finite("the test loss", logs["val_loss"], f"the end of epoch {self._epoch}")
         self.epochs.append(
             Epoch(
                 epoch=self._epoch,
@@ -74,19 +75,24 @@ class History(keras.callbacks.Callback):
         )
 
 
-def _check_finite(name: str, value: float, place: str) -> None:
+def check_finite(name: str, value: float, place: str) -> None:
+    """Stops a training where a loss is not finite.
+
+    Raises:
+        NonFiniteError: it is not.
+    """
     if not math.isfinite(value):
         raise NonFiniteError(f"{name} is {value} at {place}. Try a lower --learning-rate.")
 
 
-def write_csv(path: Path, epochs: list[Epoch]) -> None:
-    """Writes the history as a table, whole or not at all.
+def write_csv(path: Path, rows: Sequence[Any]) -> None:
+    """Writes a history as a table, whole or not at all.
 
     Args:
         path: the file.
-        epochs: its rows.
+        rows: NamedTuples of one type, of which there is at least one.
     """
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(Epoch._fields)
-        writer.writerows(epochs)
+        writer.writerow(rows[0]._fields)
+        writer.writerows(rows)

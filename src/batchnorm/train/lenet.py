@@ -5,10 +5,10 @@ import keras
 from batchnorm.data import Dataset
 from batchnorm.models.lenet import lenet
 from batchnorm.train.normalization import NORMALIZATIONS
-from batchnorm.train.settings import Settings
+from batchnorm.train.settings import ClassifierSettings
 
 
-def build(settings: Settings, data: Dataset) -> keras.Model:
+def build(settings: ClassifierSettings, data: Dataset) -> keras.Model:
     """A LeNet for the images and the classes of a data set.
 
     Args:

@@ -12,7 +12,7 @@ from batchnorm.plots.feature_maps import feature_maps
 from batchnorm.train.evaluate import accuracy
 from batchnorm.train.history import Epoch
 from batchnorm.train.run import Run, RunError, atomic, write_json
-from batchnorm.train.settings import Settings
+from batchnorm.train.settings import ClassifierSettings
 
 _ROWS = {
     "test_accuracy": "in inference mode, with the moving statistics",
@@ -22,7 +22,7 @@ _ROWS = {
 
 
 def write(
-    run: Run, settings: Settings, data: Dataset, model: keras.Model, epochs: list[Epoch]
+    run: Run, settings: ClassifierSettings, data: Dataset, model: keras.Model, epochs: list[Epoch]
 ) -> None:
     """Measures the trained model, draws both pictures, and marks the run as finished.
 

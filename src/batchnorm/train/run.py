@@ -33,7 +33,17 @@ class Run:
         self.tensorboard = folder / "tensorboard"
         self.curves = folder / "curves.png"
         self.feature_maps = folder / "feature_maps.png"
+        self.samples = folder / "samples.png"
+        self.frames = folder / "frames"
+        self.animation = folder / "samples.gif"
+        self.sample = folder / "sample.png"
+        self.judge = folder / "judge.keras"
+        self.scores = folder / "scores.json"
         self.results = folder / "results.json"
+
+    def frame(self, step: int) -> Path:
+        """The picture of the samples after a step."""
+        return self.frames / f"{step:07d}.png"
 
     def settings(self) -> Settings:
         """What the run's `config.json` says was asked.

@@ -2,44 +2,36 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self, get_type_hints
+from typing import Any, get_type_hints
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of a training run, named as the command line names them.
+    """The settings that every training run has, named as the command line names them.
 
     Attributes:
-        model: which model is trained.
+        model: which model is trained, a name of `KINDS`.
         data: the data set's name.
         data_dir: the folder of the data set's official files; `None` to look where they usually
             are.
-        epochs: how often each training image is seen.
         batch_size: images in a step; at least 2.
-        optimizer: a name of `batchnorm.train.optimizer.OPTIMIZERS`.
         learning_rate: the highest that the schedule reaches.
         schedule: a name of `batchnorm.train.optimizer.SCHEDULES`.
         seed: decides the first weights and the order of the images; not negative.
-        normalization: a name of `batchnorm.train.normalization.NORMALIZATIONS`.
-        image_size: the side in pixels that the network sees; `None` for that of the images.
         backend: Keras's.
     """
 
     model: str
     data: str
     data_dir: str | None
-    epochs: int
     batch_size: int
-    optimizer: str
     learning_rate: float
     schedule: str
     seed: int
-    normalization: str
-    image_size: int | None
     backend: str
 
-    @classmethod
-    def from_json(cls, values: Any) -> Self:
+    @staticmethod
+    def from_json(values: Any) -> "Settings":
         """The settings that `to_json` wrote.
 
         Args:
@@ -52,13 +44,16 @@ class Settings:
             ValueError: these are not the settings of a run: one is missing, unknown or of a wrong
                 type.
         """
-        hints = get_type_hints(cls)
-        if not isinstance(values, dict) or values.keys() != hints.keys():
+        kind = KINDS.get(str(values.get("model"))) if isinstance(values, dict) else None
+        if kind is None:
+            raise ValueError(f"expected the settings of {', '.join(KINDS)}; received {values!r}")
+        hints = get_type_hints(kind)
+        if values.keys() != hints.keys():
             raise ValueError(f"expected the settings {', '.join(hints)}; received {values!r}")
         for name, hint in hints.items():
             if not isinstance(values[name], hint):
                 raise ValueError(f"{name} is {values[name]!r}, which is no {hint}")
-        return cls(**values)
+        return kind(**values)
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON knows them, in the order of the attributes."""
@@ -73,8 +68,57 @@ class Settings:
         Returns:
             A line such as `epochs: this run's is 30, received 10` for each that differs.
         """
+        if given.get("model", self.model) != self.model:
+            given = {"model": given["model"]}  # whose other settings this one does not have
         return [
             f"{name}: this run's is {getattr(self, name)}, received {value}"
             for name, value in given.items()
             if getattr(self, name) != value
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierSettings(Settings):
+    """The settings of a classifier's training.
+
+    Attributes:
+        epochs: how often each training image is seen.
+        optimizer: a name of `batchnorm.train.optimizer.OPTIMIZERS`.
+        normalization: a name of `batchnorm.train.normalization.NORMALIZATIONS`.
+        image_size: the side in pixels that the network sees; `None` for that of the images.
+    """
+
+    epochs: int
+    optimizer: str
+    normalization: str
+    image_size: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanSettings(Settings):
+    """The settings of a GAN's training.
+
+    Attributes:
+        steps: of the generator.
+        discriminator_learning_rate: the highest of the discriminator; `learning_rate` is the
+            generator's.
+        conditioning: how the generator is told the class, beside its latents: "class" for a gamma
+            and a beta per class in its normalizations, "none" for nothing.
+        width: filters at the images' full size; twice as many at half of it, and so on.
+        latent_size: how many random numbers an image is made of.
+        discriminator_steps: of the discriminator, for each of the generator.
+        average: what a step keeps of the generator's average, in [0, 1).
+        samples_every: steps between two pictures, lines of the history, checkpoints.
+    """
+
+    steps: int
+    discriminator_learning_rate: float
+    conditioning: str
+    width: int
+    latent_size: int
+    discriminator_steps: int
+    average: float
+    samples_every: int
+
+
+KINDS: dict[str, type[Settings]] = {"lenet": ClassifierSettings, "gan": GanSettings}

@@ -1,19 +1,30 @@
 """From the command line to a finished run: start one, or take one up again."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import keras
 from rich.console import Console
 
-from batchnorm.data import Dataset, load
-from batchnorm.train import lenet, results
-from batchnorm.train.batches import Batches, Shuffled
-from batchnorm.train.fit import fit, make_repeatable
+from batchnorm.train import classify, gan
 from batchnorm.train.run import Run, RunError
 from batchnorm.train.settings import Settings
 
-MODELS: dict[str, Callable[[Settings, Dataset], keras.Model]] = {"lenet": lenet.build}
+
+class Training(Protocol):
+    """What a kind of model is trained by; a module of this package is one."""
+
+    def prepare(self, settings: Any) -> Any:
+        """Reads the data and builds the networks, before the folder of the run is touched."""
+
+    def finish(self, run: Run, settings: Any, prepared: Any, console: Console) -> None:
+        """Trains on from the run's checkpoint, or from the beginning, to its results."""
+
+    def show(self, run: Run, console: Console) -> None:
+        """Prints the closing table of a finished run."""
+
+
+TRAININGS: dict[str, Training] = {"lenet": classify, "gan": gan}
 
 
 def start(run: Run, settings: Settings, overwrite: bool, console: Console) -> None:
@@ -33,7 +44,7 @@ def start(run: Run, settings: Settings, overwrite: bool, console: Console) -> No
     run.refuse_to_overwrite(overwrite)
     prepared = _prepare(settings)
     run.create(settings)
-    _finish(run, settings, *prepared, console)
+    _finish(run, settings, prepared, console)
 
 
 def resume(run: Run, given: Mapping[str, Any], console: Console) -> None:
@@ -58,32 +69,21 @@ def resume(run: Run, given: Mapping[str, Any], console: Console) -> None:
         )
     if run.results.exists():
         console.print(f"{run.folder} is finished already.", markup=False, soft_wrap=True)
-        results.show(run, console)
+        TRAININGS[settings.model].show(run, console)
     else:
-        _finish(run, settings, *_prepare(settings), console)
+        _finish(run, settings, _prepare(settings), console)
 
 
-def _prepare(settings: Settings) -> tuple[Dataset, Shuffled, keras.Model]:
+def _prepare(settings: Settings) -> Any:
     if settings.backend != keras.config.backend():
         raise RunError(
             f"the run's backend is {settings.backend}, but Keras was imported with "
             f"{keras.config.backend()}: set KERAS_BACKEND={settings.backend} beforehand."
         )
-    make_repeatable(settings.seed)
-    data = load(settings.data, settings.data_dir)
-    train = Shuffled(data.train, settings.batch_size, settings.seed)
-    return data, train, MODELS[settings.model](settings, data)
+    return TRAININGS[settings.model].prepare(settings)
 
 
-def _finish(
-    run: Run,
-    settings: Settings,
-    data: Dataset,
-    train: Shuffled,
-    model: keras.Model,
-    console: Console,
-) -> None:
-    test = Batches(data.test, settings.batch_size)
-    epochs = fit(run, settings, model, train, test, console)
-    results.write(run, settings, data, model, epochs)
-    results.show(run, console)
+def _finish(run: Run, settings: Settings, prepared: Any, console: Console) -> None:
+    training = TRAININGS[settings.model]
+    training.finish(run, settings, prepared, console)
+    training.show(run, console)

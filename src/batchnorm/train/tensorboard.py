@@ -1,7 +1,9 @@
 """TensorBoard's event files, written without TensorFlow, the same on every backend."""
 
 import socket
+import struct
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -35,7 +37,7 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: object = None) -> None:
         """Starts new files; those of a run taken up again are replaced, so that none is torn."""
-        self._files = {name: _open(self.folder / name) for name in _CURVES}
+        self._events = Events(self.folder)
         for epoch in self.epochs:
             self._write(epoch)
 
@@ -45,12 +47,52 @@ class TensorBoard(keras.callbacks.Callback):
 
     def _write(self, epoch: Epoch) -> None:
         for name, tags in _CURVES.items():
-            values = [
-                Summary.Value(tag=tag, simple_value=getattr(epoch, field))
-                for tag, field in tags.items()
-            ]
-            event = Event(wall_time=time.time(), step=epoch.epoch, summary=Summary(value=values))
-            _append(self._files[name], event)
+            values = {tag: getattr(epoch, field) for tag, field in tags.items()}
+            self._events.scalars(name, epoch.epoch, values)
+
+
+class Events:
+    """Event files, one for each folder of a run that something is written to.
+
+    Args:
+        folder: where the folders are; files that are there already are replaced.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[str, Path] = {}
+
+    def scalars(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        """Adds a point to each of some curves.
+
+        Args:
+            name: of the folder.
+            step: of the points.
+            values: by the tags of the curves.
+        """
+        self._write(name, step, [Summary.Value(tag=t, simple_value=v) for t, v in values.items()])
+
+    def picture(self, name: str, step: int, tag: str, path: Path) -> None:
+        """Adds a picture.
+
+        Args:
+            name: of the folder.
+            step: that it is of.
+            tag: what it is of.
+            path: a PNG file.
+        """
+        content = path.read_bytes()
+        width, height = struct.unpack(">II", content[16:24])  # where PNG has them
+        image = Summary.Image(
+            height=height, width=width, colorspace=4, encoded_image_string=content
+        )
+        self._write(name, step, [Summary.Value(tag=tag, image=image)])
+
+    def _write(self, name: str, step: int, values: list[Summary.Value]) -> None:
+        if name not in self._files:
+            self._files[name] = _open(self.folder / name)
+        event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
+        _append(self._files[name], event)
 
 
 def _open(folder: Path) -> Path:

@@ -1,0 +1,233 @@
+"""Residual blocks, with any normalization in them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from batchnorm.layer import BatchNormalization
+from batchnorm.recipes import ConditionalBatchNormalization
+
+Tensor = Any
+Shape = Sequence[int | None]
+Normalization = Any  # a keras.layers.Layer, a function that makes one, or None; Keras has no types
+
+
+@keras.saving.register_keras_serializable(package="batchnorm")
+class ResidualBlock(keras.layers.Layer):
+    """Two 3x3 convolutions, with a normalization and an activation each, and a way past them.
+
+    Convolution, normalization, activation, twice; added to the inputs, which go through a 1x1
+    convolution, a normalization and an activation where the filters change. In pre-activation
+    order: normalization, activation, convolution, twice; the way past them is then the bare
+    convolution, and is one where the block upsamples, too.
+
+    Args:
+        filters: of all convolutions.
+        normalization: a layer, of which the block makes copies; or what makes one, such as a
+            class; `None` for none. Copies of a conditional one are handed the block's condition.
+        upsample: whether to double height and width, by nearest neighbours, before the first
+            convolution and on the way past.
+        preactivation: the order.
+        activation: whatever `keras.activations.get` takes; `None` for leaky ReLU with slope 0.2,
+            and ReLU in pre-activation order.
+        use_bias: whether the convolutions have one.
+        kernel_initializer: of the convolutions.
+        **kwargs: those of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: `(N, H, W, C)`.
+        condition: for conditional normalizations, as `BatchNormalization` has it.
+        training: as for `BatchNormalization`.
+
+    Returns:
+        `(N, H, W, filters)`, or `(N, 2 H, 2 W, filters)`.
+
+    Raises:
+        ValueError: `filters` is not above 0; a condition is missing, or nothing asks for it.
+
+    Example:
+        >>> import numpy as np
+        >>> block = ResidualBlock(8, upsample=True)
+        >>> tuple(block(np.ones((2, 4, 4, 3), "float32"), training=True).shape)
+        (2, 8, 8, 8)
+
+    References:
+        He, Zhang, Ren, Sun 2016, arXiv:1512.03385 and, for the pre-activation order,
+        arXiv:1603.05027; Miyato and Koyama 2018, arXiv:1802.05637, figure 14, for generators.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        normalization: Normalization = BatchNormalization,
+        upsample: bool = False,
+        preactivation: bool = False,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if isinstance(filters, bool) or not isinstance(filters, int) or filters < 1:
+            raise ValueError(f"filters must be a whole number from 1; received {filters!r}.")
+        self.filters, self.upsample, self.preactivation = filters, upsample, preactivation
+        default = "relu" if preactivation else "leaky_relu"  # Keras's slope is 0.2
+        self.activation = keras.activations.get(activation or default)
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.normalization = self._described(normalization)
+
+    def build(self, inputs_shape: Shape, condition_shape: Any = None) -> None:
+        """Makes convolutions and normalizations."""
+        channels, filters = inputs_shape[-1], self.filters
+        large = self._enlarged(inputs_shape)
+        before, between = (
+            ((*inputs_shape[:-1], channels), (*large[:-1], filters))
+            if self.preactivation
+            else ((*large[:-1], filters),) * 2
+        )
+        self.upsampling = (
+            keras.layers.UpSampling2D(dtype=self.dtype_policy, name="upsampling")
+            if self.upsample
+            else None
+        )
+        self.convolution_1 = self._convolution("1", 3, (*large[:-1], channels))
+        self.normalization_1 = self._normalization("1", before, condition_shape)
+        self.convolution_2 = self._convolution("2", 3, between)
+        self.normalization_2 = self._normalization("2", between, condition_shape)
+        self.convolution_skip = self.normalization_skip = None
+        if channels != filters or (self.preactivation and self.upsample):
+            self.convolution_skip = self._convolution("skip", 1, inputs_shape)
+            if not self.preactivation:
+                shape = (*inputs_shape[:-1], filters)
+                self.normalization_skip = self._normalization("skip", shape, condition_shape)
+
+    def call(self, inputs: Tensor, condition: Any = None, training: bool | None = None) -> Tensor:
+        """Applies the block; see the class."""
+        x = inputs
+        if self.preactivation:
+            x = self._activated(self.normalization_1, x, condition, training)
+            x = self.convolution_1(self._upsampled(x))
+            x = self._activated(self.normalization_2, x, condition, training)
+            return self.convolution_2(x) + self._skip(inputs, condition, training)
+        x = self.convolution_1(self._upsampled(x))
+        x = self._activated(self.normalization_1, x, condition, training)
+        x = self.convolution_2(x)
+        x = self._activated(self.normalization_2, x, condition, training)
+        return x + self._skip(inputs, condition, training)
+
+    def compute_output_shape(self, inputs_shape: Shape) -> tuple[int | None, ...]:
+        """As the inputs' shape, with the block's filters and size."""
+        return (*self._enlarged(inputs_shape)[:-1], self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "normalization": self.normalization,
+            "upsample": self.upsample,
+            "preactivation": self.preactivation,
+            "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+    def _skip(self, x: Tensor, condition: Any, training: bool | None) -> Tensor:
+        # What comes before the upsampling costs a quarter, and is the same.
+        if self.convolution_skip is not None:
+            x = self.convolution_skip(x)
+            if not self.preactivation:
+                x = self._activated(self.normalization_skip, x, condition, training)
+        return self._upsampled(x)
+
+    def _activated(self, layer: Any, x: Tensor, condition: Any, training: bool | None) -> Tensor:
+        if getattr(layer, "affine", None) is not None:
+            x = layer(x, condition=condition, training=training)
+        elif condition is not None:
+            raise ValueError(
+                f"A condition was given to {self.name}, whose normalization depends on none: make "
+                "it with normalization=ConditionalBatchNormalization(n), or leave it out."
+            )
+        elif layer is not None:
+            x = layer(x, training=training)
+        return self.activation(x)
+
+    def _upsampled(self, x: Tensor) -> Tensor:
+        return x if self.upsampling is None else self.upsampling(x)
+
+    def _enlarged(self, shape: Shape) -> Shape:
+        factor = 2 if self.upsample else 1
+        sides = (None if side is None else side * factor for side in shape[1:3])
+        return (shape[0], *sides, shape[-1])
+
+    def _convolution(self, name: str, size: int, shape: Shape) -> keras.layers.Layer:
+        layer = keras.layers.Conv2D(
+            self.filters,
+            size,
+            padding="same",
+            use_bias=self.use_bias,
+            kernel_initializer=self.kernel_initializer.clone(),
+            dtype=self.dtype_policy,
+            name=f"convolution_{name}",
+        )
+        layer.build(shape)
+        return layer
+
+    def _normalization(self, name: str, shape: Shape, condition_shape: Any) -> Any:
+        if self.normalization is None:
+            return None
+        config = {**self.normalization["config"], "name": f"normalization_{name}"}
+        layer = keras.saving.deserialize_keras_object({**self.normalization, "config": config})
+        if getattr(layer, "affine", None) is not None:
+            layer.build(shape, condition_shape)
+        else:
+            layer.build(shape)
+        return layer
+
+    def _described(self, normalization: Normalization | dict[str, Any]) -> dict[str, Any] | None:
+        """A normalization as its configuration, which copies are made from."""
+        if normalization is None or isinstance(normalization, dict):
+            return normalization
+        own = isinstance(normalization, keras.layers.Layer)
+        layer = normalization if own else normalization()
+        described: dict[str, Any] = keras.saving.serialize_keras_object(layer)
+        if not own:
+            described["config"]["dtype"] = keras.saving.serialize_keras_object(self.dtype_policy)
+        return described
+
+
+@keras.saving.register_keras_serializable(package="batchnorm")
+class ConditionalResidualBlock(ResidualBlock):
+    """A residual block whose normalizations have one gamma and one beta per class.
+
+    `ResidualBlock` with `ConditionalBatchNormalization(classes)`: `block(x, labels)`.
+
+    Args:
+        filters: of all convolutions.
+        classes: n, how many there are.
+        **options: those of `ResidualBlock`, but `normalization`.
+
+    Raises:
+        ValueError: as for `ResidualBlock` and `PerClass`.
+
+    Example:
+        >>> import numpy as np
+        >>> block = ConditionalResidualBlock(8, 10)
+        >>> tuple(block(np.ones((2, 4, 4, 3), "float32"), np.array([3, 9]), training=True).shape)
+        (2, 4, 4, 8)
+
+    References:
+        Miyato and Koyama 2018, "cGANs with projection discriminator", arXiv:1802.05637.
+    """
+
+    def __init__(self, filters: int, classes: int, **options: Any) -> None:
+        self.classes = classes
+        super().__init__(filters, lambda: ConditionalBatchNormalization(classes), **options)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = super().get_config()
+        del config["normalization"]
+        return {**config, "classes": self.classes}

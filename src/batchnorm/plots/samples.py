@@ -1,0 +1,66 @@
+"""Generated images, side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from PIL import Image
+
+_SIDE = 0.45  # inches of an image on the picture
+_LETTER = 0.085  # and of a letter, at most
+
+
+def samples(
+    images: npt.NDArray[np.uint8], names: Sequence[str], path: Path, title: str = ""
+) -> None:
+    """Draws images in rows with a name each.
+
+    Args:
+        images: `(rows, columns, H, W, C)`, 0 to 255; C is 1 or 3.
+        names: of the rows.
+        path: the picture to write; its suffix names the format.
+        title: stands above.
+    """
+    rows, columns, height, width, _ = images.shape
+    grid = _grid(images)
+    over = max(0, _LETTER * len(title) - _SIDE * columns) / 2  # how far the title sticks out
+    left = max(0.1 + _LETTER * max(map(len, names)), 0.05 + over)
+    top = 0.35 if title else 0.05
+    size = (left + _SIDE * columns + 0.05 + over, top + _SIDE * rows * height / width + 0.05)
+    figure = Figure(figsize=size)
+    box = (left / size[0], 0.05 / size[1], _SIDE * columns / size[0])
+    axes = figure.add_axes((*box, 1 - (top + 0.05) / size[1]))
+    axes.imshow(grid, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
+    axes.set_yticks((np.arange(rows) + 0.5) * (grid.shape[0] / rows) - 0.5, names, fontsize=9)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if title:
+        axes.set_title(title, fontsize=9, pad=4)
+    figure.savefig(path, dpi=150)
+
+
+def animation(pictures: Sequence[Path], path: Path, milliseconds: int = 250) -> None:
+    """Shows pictures one after the other, the last for longer.
+
+    Args:
+        pictures: of one size.
+        path: the GIF to write.
+        milliseconds: that each is shown for.
+    """
+    frames = [Image.open(picture).convert("RGB") for picture in pictures]
+    shown = [milliseconds] * (len(frames) - 1) + [8 * milliseconds]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=shown, loop=0)
+
+
+def _grid(images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    """All images as one, with a line of white between them."""
+    rows, columns, height, width, channels = images.shape
+    framed = np.full((rows, columns, height + 1, width + 1, channels), 255, np.uint8)
+    framed[:, :, :height, :width] = images
+    whole = framed.swapaxes(1, 2).reshape(rows * (height + 1), columns * (width + 1), channels)
+    return whole[..., 0] if channels == 1 else whole

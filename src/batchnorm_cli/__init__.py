@@ -1,0 +1,55 @@
+"""The command `batchnorm`.
+
+It stands beside the package because importing `batchnorm` imports Keras, and with it one backend,
+which `--backend` must choose first and `--help` need not wait for.
+"""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+try:
+    import rich  # noqa: F401
+    import typer
+except ImportError as missing:
+    sys.exit(f"batchnorm: {missing}. The commands need: pip install 'batchnorm[train]'")
+
+from batchnorm_cli import evaluate, pictures, train
+from batchnorm_cli.options import Group
+
+app = typer.Typer(
+    cls=Group,
+    help="Train with batch normalization, and look at what it does.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"batchnorm {version('batchnorm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def batchnorm(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Train with batch normalization, and look at what it does."""
+
+
+app.add_typer(train.app, name="train")
+app.command()(pictures.features)
+app.command()(pictures.sample)
+app.command()(evaluate.evaluate)
+
+
+def main() -> None:
+    """Runs the command line of this process."""
+    app()

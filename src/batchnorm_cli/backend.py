@@ -1,0 +1,79 @@
+"""Which backend computes, chosen before Keras is imported."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from batchnorm_cli.options import BACKENDS, one_of
+
+
+def need(*modules: str) -> None:
+    """Checks that modules of the extra `train` are installed.
+
+    Raises:
+        ImportError: one is not.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise ImportError(f"{module} is not installed: pip install 'batchnorm[train]'")
+
+
+def choose_backend(asked: str | None, run: Path | None) -> str:
+    """Imports Keras with the backend asked for, else the run's, else the default."""
+    backend = asked or default_backend(run)
+    if find_spec(backend) is None:
+        raise ImportError(f"{backend} is not installed: pip install 'batchnorm[{backend}]'")
+    os.environ["KERAS_BACKEND"] = backend
+    with quiet_tensorflow():
+        import keras
+
+        # Imports TensorFlow, where it is installed, as saving does on every backend: better now
+        # than amid the progress.
+        keras.utils.set_random_seed(0)
+    return backend
+
+
+def default_backend(run: Path | None) -> str:
+    """The run's, KERAS_BACKEND's, that of Keras's own file if installed, the first installed."""
+    recorded = _read(run / "config.json", "settings", "backend") if run else None
+    if recorded in BACKENDS:
+        return str(recorded)
+    if os.environ.get("KERAS_BACKEND"):
+        return str(one_of(BACKENDS)(os.environ["KERAS_BACKEND"]))
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    installed = [name for name in BACKENDS if find_spec(name)]
+    configured = _read(home / "keras.json", "backend")
+    return str(configured) if configured in installed else next(iter(installed), BACKENDS[0])
+
+
+def _read(path: Path, *keys: str) -> Any:
+    # A file that is wrong is reported by whoever needs all of it.
+    try:
+        value = json.loads(path.read_text("utf-8"))
+        for key in keys:
+            value = value[key]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return value
+
+
+@contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Keeps TensorFlow's chatter off the terminal, unless the user has set how much there is."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # TensorFlow 2.21 logs a few lines as it is imported, whatever that level is.
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
