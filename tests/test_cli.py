@@ -18,9 +18,11 @@ from typer.testing import CliRunner, Result
 
 import batchnorm_cli
 from batchnorm import data
-from batchnorm.train import gan, gan_evaluate, start
+from batchnorm.train import start
 from batchnorm.train.checkpoint import Checkpoint
-from batchnorm.train.gan_evaluate import Asked
+from batchnorm.train.gan import evaluate as scoring
+from batchnorm.train.gan import training as gan
+from batchnorm.train.gan.evaluate import Asked
 from batchnorm.train.normalization import NORMALIZATIONS
 from batchnorm.train.optimizer import OPTIMIZERS, SCHEDULES
 from batchnorm.train.run import Run, write_json
@@ -409,8 +411,8 @@ def test_samples_of_classes_and_of_mixtures(
         asked.append((run.folder, *given))
         return Path("drawn.png")
 
-    monkeypatch.setattr("batchnorm.train.sample.draw", keep)
-    monkeypatch.setattr("batchnorm.train.sample.mix", keep)
+    monkeypatch.setattr("batchnorm.train.gan.sample.draw", keep)
+    monkeypatch.setattr("batchnorm.train.gan.sample.mix", keep)
     for more in ("", "--classes 0,3,Bag --count 4 --seed 5 --output a.pdf", "--mix 0:Bag"):
         result = call("sample", untrained.folder, *more.split())
         assert result.exit_code == 0, result.output
@@ -449,7 +451,7 @@ def test_commands_for_the_wrong_run(finished: Path, untrained: Run, tmp_path: Pa
 def test_the_options_of_an_evaluation(untrained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(
-        gan_evaluate, "evaluate", lambda run, asks, console: asked.append((run.folder, asks))
+        scoring, "evaluate", lambda run, asks, console: asked.append((run.folder, asks))
     )
     given = "--count 5 --train-count 128 --judge a.keras --features b.keras --judge-epochs 3"
     for more in ("", f"{given} --seed 4"):
@@ -481,7 +483,7 @@ def test_evaluations_that_fail_are_told_in_words(
         )
         text = error(call("evaluate", untrained.folder, option, "none.keras"))
         assert "none.keras does not exist" in text
-    monkeypatch.setattr(gan_evaluate, "train_judge", interrupt)
+    monkeypatch.setattr(scoring, "train_judge", interrupt)
     assert error(call("evaluate", untrained.folder), code=130).endswith("Interrupted.")
 
 

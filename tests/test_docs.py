@@ -30,7 +30,7 @@ from batchnorm import (
 from batchnorm.affine import Affine
 from batchnorm.renorm import Renorm
 from batchnorm.statistics import Moments
-from batchnorm.train import metrics
+from batchnorm.train.gan import metrics
 from tests import oracle
 from tests.compare import assert_close
 
@@ -480,7 +480,7 @@ TESTED = {
     "batchnorm.statistics.centre",
     "batchnorm.statistics.merge",
     "batchnorm.statistics.moments",
-    "batchnorm.train.metrics.frechet_distance",
+    "batchnorm.train.gan.metrics.frechet_distance",
 }
 
 

@@ -58,7 +58,7 @@ ROOMS: dict[str, set[str]] = {
     "plots": set(),
     "reference": set(),
     "train": LAYER | {"recipes", "models", "data", "plots"},
-    "batchnorm": LAYER | {"recipes", "spectral"},
+    "batchnorm": LAYER | {"recipes", "spectral", "blocks"},
     "batchnorm_cli": {"batchnorm", "train", "data"},
 }
 

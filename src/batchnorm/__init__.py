@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from batchnorm.affine import FromEmbedding, Given, PerClass
+from batchnorm.blocks import ConditionalResidualBlock, ResidualBlock
 from batchnorm.functional import batch_norm, state_names
 from batchnorm.ghost import Ghost
 from batchnorm.layer import BatchNormalization
@@ -21,6 +22,7 @@ __all__ = [
     "BatchNormalization",
     "BatchRenormalization",
     "ConditionalBatchNormalization",
+    "ConditionalResidualBlock",
     "Cumulative",
     "Exponential",
     "FromEmbedding",
@@ -31,6 +33,7 @@ __all__ = [
     "PerClass",
     "Ramp",
     "Renorm",
+    "ResidualBlock",
     "SpectralNormalization",
     "ZeroDebiased",
     "batch_norm",

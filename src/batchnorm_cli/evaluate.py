@@ -57,10 +57,10 @@ def evaluate(
     """
     with errors_in_words():
         choose_backend(backend, run)
-        from batchnorm.train import gan_evaluate
+        from batchnorm.train.gan import evaluate as scoring
         from batchnorm.train.run import Run
 
-        asked = gan_evaluate.Asked(
+        asked = scoring.Asked(
             count=count,
             train_count=train_count,
             judge=judge,
@@ -68,4 +68,4 @@ def evaluate(
             judge_epochs=judge_epochs,
             seed=seed,
         )
-        gan_evaluate.evaluate(Run(run), asked, Console())
+        scoring.evaluate(Run(run), asked, Console())

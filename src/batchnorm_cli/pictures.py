@@ -57,7 +57,7 @@ def sample(
     with errors_in_words():
         need("matplotlib", "PIL")
         choose_backend(backend, run)
-        from batchnorm.train import sample as sampling
+        from batchnorm.train.gan import sample as sampling
         from batchnorm.train.run import Run
 
         if mix is not None:

@@ -15,6 +15,7 @@ from batchnorm.train import steps
 from tests.calling import called
 from tests.compare import assert_close
 from tests.differentiate import BACKEND, Array, gradients, precision, tensors, to_numpy
+from tests.process import output_of
 
 # The shape at which a generator begins, with width=4.
 STARTS = {(28, 28, 1): (7, 7, 16), (32, 32, 3): (4, 4, 32), (16, 24, 3): (4, 6, 16)}
@@ -318,3 +319,16 @@ def test_the_gradient_is_the_derivative(judged: Judged) -> None:
     assert abs(expected) > 0.1
     total = sum(float(np.sum(one * other)) for one, other in zip(found, direction, strict=True))
     assert total == pytest.approx(expected, rel=1e-2 if BACKEND == "torch" else 1e-6)
+
+
+def test_importing_batchnorm_is_enough_to_load_them(tmp_path: Path) -> None:
+    generator((8, 8, 1), 3, 2, 4).save(tmp_path / "generator.keras")
+    discriminator((8, 8, 1), 3, 2).save(tmp_path / "discriminator.keras")
+    program = """
+import batchnorm, keras
+for name in ("generator", "discriminator"):
+    print(keras.models.load_model(name + ".keras").count_params())
+"""
+    made = (generator((8, 8, 1), 3, 2, 4), discriminator((8, 8, 1), 3, 2))
+    printed = output_of(program, folder=tmp_path).split()[-2:]
+    assert printed == [str(model.count_params()) for model in made]

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 import keras
 from rich.console import Console
 
-from batchnorm.train import classify, gan
+from batchnorm.train import classify
+from batchnorm.train.gan import training
 from batchnorm.train.run import Run, RunError
 from batchnorm.train.settings import Settings
 
@@ -24,7 +25,7 @@ class Training(Protocol):
         """Prints the closing table of a finished run."""
 
 
-TRAININGS: dict[str, Training] = {"lenet": classify, "gan": gan}
+TRAININGS: dict[str, Training] = {"lenet": classify, "gan": training}
 
 
 def start(run: Run, settings: Settings, overwrite: bool, console: Console) -> None:

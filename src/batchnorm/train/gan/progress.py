@@ -68,7 +68,7 @@ class ProgressBar:
         """Prints a row of the history, elsewhere than on a terminal.
 
         Args:
-            row: a `batchnorm.train.gan.Interval`.
+            row: a `batchnorm.train.gan.training.Interval`.
             steps: how many it is of.
         """
         if not self.console.is_terminal:

@@ -18,12 +18,12 @@ from PIL import Image
 
 from batchnorm.data import load
 from batchnorm.models.gan import discriminator
-from batchnorm.train import gan
 from batchnorm.train.batches import Shuffled
-from batchnorm.train.gan import Interval
-from batchnorm.train.gan_networks import Networks
-from batchnorm.train.gan_progress import ProgressBar
-from batchnorm.train.generate import generate, latents
+from batchnorm.train.gan import training
+from batchnorm.train.gan.generate import generate, latents
+from batchnorm.train.gan.networks import Networks
+from batchnorm.train.gan.progress import ProgressBar
+from batchnorm.train.gan.training import Interval
 from batchnorm.train.history import NonFiniteError
 from batchnorm.train.run import Run, RunError
 from batchnorm.train.settings import GanSettings
@@ -36,9 +36,10 @@ from tests.train.test_fit import state
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from batchnorm.train.gan_networks import Networks
-from batchnorm.train.gan_progress import ProgressBar
-from tests.train import small, test_gan
+from batchnorm.train.gan.networks import Networks
+from batchnorm.train.gan.progress import ProgressBar
+from tests.train import small
+from tests.train.gan import test_training
 
 steps = []
 
@@ -48,7 +49,7 @@ def kill(self, *losses):
         os.kill(os.getpid(), signal.SIGKILL)
 
 ProgressBar.advance = kill
-small.train(Path(sys.argv[1]), test_gan.settings())
+small.train(Path(sys.argv[1]), test_training.settings())
 """
 STEPS, EVERY, WIDTH, LATENT = 50, 25, 4, 16
 
@@ -90,7 +91,7 @@ class Compiled:
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> Iterator[Compiled]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(gan, "Networks", made := Compiled())
+        patched.setattr(training, "Networks", made := Compiled())
         yield made
 
 
@@ -281,13 +282,13 @@ def test_a_first_interval_that_is_not_finite_leaves_no_state(
 ) -> None:
     """Whose loss it was, and when; told with no step compiled."""
     run, asked = Run(tmp_path / "run"), settings()
-    prepared = gan.prepare(asked)
+    prepared = training.prepare(asked)
     losses = iter([(0.5, 1.0), (np.nan, 0.5) if name == "discriminator" else (0.5, -np.inf)])
     monkeypatch.setattr(prepared.networks, "step", lambda *given: next(losses))
     run.create(asked)
     value = "nan" if name == "discriminator" else "-inf"
     with pytest.raises(NonFiniteError) as caught:
-        gan.finish(run, asked, prepared, small.silent())
+        training.finish(run, asked, prepared, small.silent())
     assert str(caught.value) == (
         f"the {name}'s loss is {value} at step 2. Try a lower --learning-rate. "
         "No checkpoint was written yet, so there is nothing to keep."
@@ -330,7 +331,7 @@ def test_real_images_are_all_seen_in_an_order_of_the_epoch(data_dir: Path) -> No
     asked = small.gan_settings(data_dir, batch_size=90, discriminator_steps=2, steps=4)
     train = Shuffled(load(asked.data, asked.data_dir).train, 90, asked.seed)
     assert len(train) == 3
-    found = list(gan._batches(train, asked, 0))
+    found = list(training._batches(train, asked, 0))
     assert [images.shape for images, _ in found] == [(2, 90, 28, 28, 1)] * 4
     flat = [(i, n) for images, labels in found for i, n in zip(images, labels, strict=True)]
     for number, (images, labels) in enumerate(flat):
@@ -338,7 +339,7 @@ def test_real_images_are_all_seen_in_an_order_of_the_epoch(data_dir: Path) -> No
         for part, expected in zip((images, labels), train[number % 3], strict=True):
             np.testing.assert_array_equal(part, expected)
     # What is taken up again goes on where it was.
-    for (images, _), (again, _) in zip(found[2:], gan._batches(train, asked, 2), strict=True):
+    for (images, _), (again, _) in zip(found[2:], training._batches(train, asked, 2), strict=True):
         np.testing.assert_array_equal(images, again)
 
 

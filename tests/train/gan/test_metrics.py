@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from batchnorm.train.metrics import diversity, frechet_distance
+from batchnorm.train.gan.metrics import diversity, frechet_distance
 
 Array = npt.NDArray[np.float64]
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 
 from batchnorm.data import classes
-from batchnorm.train import sample
-from batchnorm.train.generate import generate, latents
+from batchnorm.train.gan import sample
+from batchnorm.train.gan.generate import generate, latents
+from batchnorm.train.gan.sample import draw, mix
 from batchnorm.train.run import Run, RunError
-from batchnorm.train.sample import draw, mix
 from tests.train import small
 
 NAMES = classes("fashion-mnist")

@@ -9,8 +9,8 @@ import pytest
 
 from batchnorm.layer import BatchNormalization
 from batchnorm.models.gan import generator
-from batchnorm.train import generate as module
-from batchnorm.train.generate import calibrate, generate, latents, recalibrate
+from batchnorm.train.gan import generate as module
+from batchnorm.train.gan.generate import calibrate, generate, latents, recalibrate
 
 MOVING = ("moving_mean", "moving_variance")
 

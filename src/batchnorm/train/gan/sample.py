@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from batchnorm import data
 from batchnorm.plots.samples import samples
-from batchnorm.train.generate import generate, latents
+from batchnorm.train.gan.generate import generate, latents
 from batchnorm.train.run import Run, RunError, atomic
 from batchnorm.train.trained import gan_settings, generator, picture_to
 

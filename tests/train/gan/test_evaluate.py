@@ -13,10 +13,11 @@ from rich.console import Console
 
 from batchnorm.data import Dataset, Split
 from batchnorm.models.classifier import classifier
-from batchnorm.train import gan_evaluate, gan_scores
-from batchnorm.train.gan_evaluate import Asked, evaluate
-from batchnorm.train.gan_scores import Scores
-from batchnorm.train.generate import latents
+from batchnorm.train.gan import evaluate as module
+from batchnorm.train.gan import scores
+from batchnorm.train.gan.evaluate import Asked, evaluate
+from batchnorm.train.gan.generate import latents
+from batchnorm.train.gan.scores import Scores
 from batchnorm.train.run import Run, RunError
 from tests.train import small
 
@@ -55,9 +56,9 @@ class Watched:
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     found = Watched()
-    monkeypatch.setattr(gan_evaluate, "train_judge", found.train_judge)
-    monkeypatch.setattr(gan_evaluate, "score", found.score)
-    monkeypatch.setattr(gan_evaluate, "generate", found.generate)
+    monkeypatch.setattr(module, "train_judge", found.train_judge)
+    monkeypatch.setattr(module, "score", found.score)
+    monkeypatch.setattr(module, "generate", found.generate)
     return found
 
 
@@ -150,8 +151,8 @@ def test_images_are_generated_once_and_gan_train_makes_as_many_steps(
 def test_of_a_large_data_set_fewer_are_learned_from(
     run: Run, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gan_evaluate, "MOST", 100)
-    monkeypatch.setattr(gan_evaluate, "ENOUGH", 600)
+    monkeypatch.setattr(module, "MOST", 100)
+    monkeypatch.setattr(module, "ENOUGH", 600)
     evaluate(run, Asked(count=10), console())
     ((judged,), (scored,)) = watched.trained, watched.scored
     assert (judged["epochs"], scored["trained_on"], scored["gan_train_epochs"]) == (5, 100, 15)
@@ -261,8 +262,8 @@ def test_runs_that_generate_nothing_are_refused(tmp_path: Path, data_dir: Path) 
 def test_features_that_are_not_finite_are_told_in_words(
     run: Run, watched: Watched, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(gan_evaluate, "score", gan_scores.score)
-    monkeypatch.setattr(gan_scores, "train_judge", watched.train_judge)
+    monkeypatch.setattr(module, "score", scores.score)
+    monkeypatch.setattr(scores, "train_judge", watched.train_judge)
     path = save(
         tmp_path / "eyes.keras",
         (28, 28, 1),
@@ -278,7 +279,7 @@ def test_an_interruption_leaves_no_half_a_judge(run: Run, monkeypatch: pytest.Mo
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gan_evaluate, "train_judge", interrupt)
+    monkeypatch.setattr(module, "train_judge", interrupt)
     with pytest.raises(KeyboardInterrupt):
         evaluate(run, Asked(), console())
     assert sorted(path.name for path in run.folder.iterdir()) == ["config.json", "model.keras"]

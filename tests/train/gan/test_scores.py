@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pytest
 
 from batchnorm.data import Dataset, Split
-from batchnorm.train import gan_scores
-from batchnorm.train.gan_scores import Scores, score
-from batchnorm.train.metrics import diversity, frechet_distance
+from batchnorm.train.gan import scores as module
+from batchnorm.train.gan.metrics import diversity, frechet_distance
+from batchnorm.train.gan.scores import Scores, score
 from batchnorm.train.run import RunError
 from tests.train.small import split
 
@@ -46,7 +46,7 @@ def learners(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         model.get_layer("logits").set_weights([np.zeros((1, 10)), np.eye(10)[0]])
         return model
 
-    monkeypatch.setattr(gan_scores, "train_judge", train)
+    monkeypatch.setattr(module, "train_judge", train)
     return asked
 
 
@@ -134,7 +134,7 @@ def test_as_many_generated_images_as_real_ones_are_drawn(
         pairs.append((a, b))
         return frechet_distance(a, b)
 
-    monkeypatch.setattr(gan_scores, "frechet_distance", distance)
+    monkeypatch.setattr(module, "frechet_distance", distance)
     generated = split(300, seed=2)
     order = generated.labels.argsort()
     generated = Split(generated.images[order], generated.labels[order])

@@ -11,7 +11,7 @@ import pytest
 from keras import ops
 
 from batchnorm.models.gan import discriminator_loss, generator_loss
-from batchnorm.train.gan_networks import Networks, draws
+from batchnorm.train.gan.networks import Networks, draws
 from tests.calling import called
 from tests.compare import assert_close
 from tests.differentiate import Array, to_numpy

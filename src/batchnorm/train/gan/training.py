@@ -15,9 +15,9 @@ from batchnorm.plots.samples import animation, samples
 from batchnorm.train import checkpoint
 from batchnorm.train.batches import Shuffled
 from batchnorm.train.fit import make_repeatable, save_model
-from batchnorm.train.gan_networks import Networks, draws
-from batchnorm.train.gan_progress import ProgressBar
-from batchnorm.train.generate import calibrate, generate, latents
+from batchnorm.train.gan.generate import calibrate, generate, latents
+from batchnorm.train.gan.networks import Networks, draws
+from batchnorm.train.gan.progress import ProgressBar
 from batchnorm.train.history import NonFiniteError, check_finite, write_csv
 from batchnorm.train.run import Run, RunError, atomic, write_json
 from batchnorm.train.settings import GanSettings

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from batchnorm.data import Dataset, Split
 from batchnorm.train.evaluate import accuracy
-from batchnorm.train.judge import features, outputs, train_judge
-from batchnorm.train.metrics import diversity, frechet_distance
+from batchnorm.train.gan.judge import features, outputs, train_judge
+from batchnorm.train.gan.metrics import diversity, frechet_distance
 
 BATCH = 500  # to measure with; the scores do not depend on it
 
@@ -28,10 +28,10 @@ class Scores(NamedTuple):
         gan_train: the share of the real test images that are classified rightly by a classifier
             like the judge that was trained on the generated images, 0 to 1: the recall, which is
             low if they are bad as well as if they are all alike.
-        diversity: of the generated images, `batchnorm.train.metrics.diversity`.
+        diversity: of the generated images, `batchnorm.train.gan.metrics.diversity`.
         diversity_real: of the real test images.
         frechet_distance: between generated and real test images,
-            `batchnorm.train.metrics.frechet_distance`; 0 if their moments are the same. This is
+            `batchnorm.train.gan.metrics.frechet_distance`; 0 if their moments are the same. This is
             not FID, which is measured on the Inception network's features.
 
     References:
@@ -66,7 +66,7 @@ def score(
     there are as many of them as real test images, drawn by the seed, or all if they are fewer.
 
     Args:
-        judge: trained on `real.train`, as by `batchnorm.train.judge.train_judge`.
+        judge: trained on `real.train`, as by `batchnorm.train.gan.judge.train_judge`.
         real: the data set that the generator learned from; its test images are looked at.
         generated: images and the classes that they were generated as; at least 128, for GAN-train.
         gan_train_epochs: epochs of GAN-train's classifier. For a comparison with the judge, as

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from batchnorm.models.classifier import classifier
-from batchnorm.train import judge as module
 from batchnorm.train.batches import Batch, Batches, Shuffled
 from batchnorm.train.evaluate import accuracy
 from batchnorm.train.fit import make_repeatable
-from batchnorm.train.judge import features, outputs, predictions, train_judge
+from batchnorm.train.gan import judge as module
+from batchnorm.train.gan.judge import features, outputs, predictions, train_judge
 from batchnorm.train.run import RunError
 from tests.train.small import backend_left_as_it_was, split
 

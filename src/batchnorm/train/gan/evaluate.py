@@ -13,9 +13,9 @@ from rich.text import Text
 from batchnorm.data import Dataset, Split, load
 from batchnorm.models.classifier import FEATURES
 from batchnorm.train.fit import make_repeatable
-from batchnorm.train.gan_scores import Scores, score
-from batchnorm.train.generate import generate, latents
-from batchnorm.train.judge import train_judge
+from batchnorm.train.gan.generate import generate, latents
+from batchnorm.train.gan.judge import train_judge
+from batchnorm.train.gan.scores import Scores, score
 from batchnorm.train.run import Run, RunError, atomic, write_json
 from batchnorm.train.stage import Stage
 from batchnorm.train.trained import gan_settings, generator, read

@@ -1,0 +1,1 @@
+"""A GAN: its training, and what its images are worth."""
