@@ -327,7 +327,7 @@ def test_matrices_obey_regularizers_and_constraints() -> None:
 @pytest.mark.parametrize(
     "initializer",
     ["glorot_uniform", keras.initializers.RandomNormal(), keras.initializers.HeUniform],
-    ids=str,
+    ids=["name", "object", "class"],
 )
 def test_no_two_matrices_begin_alike(initializer: Any) -> None:
     """Though two layers share the slot, and a third its initializer."""
