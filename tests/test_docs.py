@@ -28,6 +28,7 @@ from batchnorm import (
     statistics,
 )
 from batchnorm.affine import Affine
+from batchnorm.models import gan
 from batchnorm.renorm import Renorm
 from batchnorm.statistics import Moments
 from batchnorm.train.gan import metrics
@@ -130,6 +131,7 @@ FUNCTIONS = {
     "trace": np.trace,
     "root": lambda matrix: root(matrix),
     "clip": np.clip,
+    "maximum": np.maximum,
 }
 
 
@@ -424,6 +426,14 @@ def test_spectral() -> None:
     assert_close(array(made.u), formula["u"], SINGLE)
 
 
+def test_losses_of_a_gan() -> None:
+    real, made = X[:, 0], X[:, 1]
+    losses = ((gan.discriminator_loss, (real, made)), (gan.generator_loss, (made,)))
+    for loss, scores in losses:
+        formula = solve(loss.__doc__, real=real, made=made)
+        assert_close(array(loss(*map(tensor, scores))), formula["loss"], SINGLE)
+
+
 def test_frechet_distance() -> None:
     other = X[:5] @ np.array([[2.0, 0.5, 0.0], [0.0, 1.0, 0.3], [0.1, 0.0, 1.5]]) - 1
     known: dict[str, Any] = {"m": X.mean(0), "n": other.mean(0), "S": np.cov(X.T)}
@@ -466,6 +476,8 @@ TESTED = {
     "batchnorm.affine.then",
     "batchnorm.functional.batch_norm",
     "batchnorm.layer.BatchNormalization",
+    "batchnorm.models.gan.discriminator_loss",
+    "batchnorm.models.gan.generator_loss",
     "batchnorm.moving.Cumulative",
     "batchnorm.moving.Exponential",
     "batchnorm.moving.ZeroDebiased",

@@ -190,7 +190,7 @@ def _shape(shape: tuple[int | None, ...]) -> str:
 def _show(
     run: Run, scores: Scores, asked: Asked, train_count: int, tests: int, console: Console
 ) -> None:
-    owner = "the judge" if asked.features is None else str(asked.features)
+    owner = "the judge" if asked.features is None else asked.features.name
     kept = f"{scores.diversity / scores.diversity_real:.3f}"
     table = Table(title="Scores", show_lines=True)
     for name in ("score", "", "what it is"):
