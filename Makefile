@@ -18,6 +18,8 @@ demo: $(DEMO_READY)
 	$(BIN)/batchnorm train lenet --output "$(DEMO)" --overwrite
 
 test test-slow bench: export TF_CPP_MIN_LOG_LEVEL ?= 3
+# A worker for each core: threads of PyTorch's beyond that wait for each other.
+test: export OMP_NUM_THREADS ?= 1
 
 test: $(TEST_READY)
 	@set -e; for backend in $(BACKENDS); do echo "== $$backend"; \

@@ -54,6 +54,9 @@ def picker(labels: Tensor, classes: int, name: str = "labels") -> Callable[[Tens
     """
     labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
     mixed = _mixed(labels, classes, name)
+    # torch.compile refuses a function that reads what is not set, even where it would not.
+    known: Tensor = None
+    index: Tensor = None
     if mixed:
         _say_what_does_not_sum_to_one(labels, name)
         labels = ops.convert_to_tensor(labels)
