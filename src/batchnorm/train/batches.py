@@ -12,6 +12,21 @@ from batchnorm.train.run import RunError
 Batch = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
+def filled(rows: npt.NDArray[np.int64], batch_size: int) -> npt.NDArray[np.int64]:
+    """Rows, and the first of them again, until all batches are whole.
+
+    A smaller last batch would have bad statistics, and JAX would compile once more for its shape.
+
+    Args:
+        rows: `(N,)`, of which there is at least one.
+        batch_size: rows in a batch.
+
+    Returns:
+        `(M,)`, M the next multiple of `batch_size`.
+    """
+    return np.resize(rows, math.ceil(len(rows) / batch_size) * batch_size)
+
+
 class Batches(keras.utils.PyDataset):
     """All images once, in their own order; the last batch may be smaller.
 

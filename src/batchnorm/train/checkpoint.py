@@ -1,7 +1,7 @@
 """Everything that the rest of a training depends on, in one file."""
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +34,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: object = None) -> None:
         """Called by Keras, with all variables up to date."""
-        save(self.run.checkpoint, variables_of(self.model), self.epochs)
+        known = values(variables_of(self.model), f"epoch {self.epochs[-1].epoch}")
+        save(self.run.checkpoint, known, self.epochs)
         write_csv(self.run.history, self.epochs)
 
 
@@ -43,22 +44,20 @@ def variables_of(model: keras.Model) -> list[keras.Variable]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def save(path: Path, variables: Sequence[keras.Variable], history: Sequence[Row]) -> None:
-    """Writes variables and history as one `.npz`.
+def save(path: Path, arrays: Mapping[str, Any], history: Sequence[Row]) -> None:
+    """Writes values and history as one `.npz`.
 
     Args:
         path: the file, which is replaced in one step.
-        variables: all that the rest of the training depends on.
-        history: its rows, numbers alone, of which there is at least one.
+        arrays: the `values` of all that the rest of the training depends on.
+        history: its rows, numbers alone.
 
     Raises:
-        NonFiniteError: a variable is not finite; the file is as it was.
         RunError: the file cannot be written; it is as it was.
     """
-    arrays = values(variables, f"{history[-1]._fields[0]} {history[-1][0]}")
-    arrays[_HISTORY] = np.array(history, np.float64)
+    contents = {**arrays, _HISTORY: np.array(history, np.float64)}
     with atomic(path) as temporary:
-        np.savez(temporary, **arrays)
+        np.savez(temporary, **contents)
 
 
 def values(variables: Sequence[keras.Variable], place: str) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def values(variables: Sequence[keras.Variable], place: str) -> dict[str, Any]:
 
 
 def restore(path: Path, variables: Sequence[keras.Variable], row: type[Row]) -> list[Row]:
-    """Puts variables in the state that `save` found them in.
+    """Puts variables in the state that `values` found them in.
 
     Args:
         path: the file.

@@ -1,13 +1,12 @@
 """Accuracy as the model will be used, and as it was trained: the gap between them is a symptom."""
 
-import math
 from typing import Any
 
 import keras
 import numpy as np
 
 from batchnorm.data import Split
-from batchnorm.train.batches import Batches
+from batchnorm.train.batches import Batches, filled
 
 
 def accuracy(
@@ -29,9 +28,7 @@ def accuracy(
     """
     count = len(split.labels)
     order = np.random.default_rng(seed).permutation(count)
-    # The last batch is filled up with images from the first, which are not counted again: the
-    # statistics of a small one would be bad.
-    rows = np.resize(order, math.ceil(count / batch_size) * batch_size)
+    rows = filled(order, batch_size)
     batches = Batches(Split(split.images[rows], split.labels[rows]), batch_size)
     # Copies: what PyTorch and JAX hand out may be a view of memory that they write to again.
     before = [np.array(keras.ops.convert_to_numpy(value)) for value in model.variables]

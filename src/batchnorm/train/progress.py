@@ -1,19 +1,15 @@
 """The training as it goes: a bar on a terminal, a line an epoch elsewhere."""
 
-from types import TracebackType
-from typing import Self
-
 import keras
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
+from batchnorm.train.bar import Bar
 from batchnorm.train.history import Epoch
 
 
-class ProgressBar(keras.callbacks.Callback):
+class ProgressBar(Bar, keras.callbacks.Callback):
     """Shows the epoch, the losses, the accuracies and the time that remains.
-
-    Use it as a context, so that the terminal is set right again whatever happens.
 
     Args:
         console: where to show them.
@@ -23,20 +19,16 @@ class ProgressBar(keras.callbacks.Callback):
     """
 
     def __init__(self, console: Console, epochs: list[Epoch], total: int, steps: int) -> None:
-        super().__init__()
-        self.console = console
-        self.epochs = epochs
-        self.total = total
-        self.steps = steps
-        self.bar = Progress(
+        super().__init__(
+            console,
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
             TextColumn("loss {task.fields[loss]}  accuracy {task.fields[accuracy]}"),
             TextColumn("test accuracy {task.fields[test]}"),
             TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
         )
+        self.epochs = epochs
+        self.total = total
         self.task = self.bar.add_task(
             "",
             total=total * steps,
@@ -47,20 +39,6 @@ class ProgressBar(keras.callbacks.Callback):
             accuracy="-",
             test=f"{epochs[-1].val_accuracy:.4f}" if epochs else "-",
         )
-
-    def __enter__(self) -> Self:
-        """Shows the bar."""
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leaves the bar as it is and frees the terminal."""
-        self.bar.stop()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         """Moves the bar by one step."""
@@ -76,12 +54,9 @@ class ProgressBar(keras.callbacks.Callback):
         """Shows the test accuracy; elsewhere than on a terminal, the whole epoch."""
         last = self.epochs[-1]
         self.bar.update(self.task, test=f"{last.val_accuracy:.4f}")
-        if not self.console.is_terminal:
-            self.console.print(
-                f"epoch {last.epoch:>{len(str(self.total))}}/{self.total}"
-                f"  loss {last.loss:.4f}  accuracy {last.accuracy:.4f}"
-                f"  test loss {last.val_loss:.4f}  test accuracy {last.val_accuracy:.4f}"
-                f"  {last.seconds:.1f} s",
-                highlight=False,
-                soft_wrap=True,
-            )
+        self.tell(
+            f"epoch {last.epoch:>{len(str(self.total))}}/{self.total}"
+            f"  loss {last.loss:.4f}  accuracy {last.accuracy:.4f}"
+            f"  test loss {last.val_loss:.4f}  test accuracy {last.val_accuracy:.4f}"
+            f"  {last.seconds:.1f} s"
+        )

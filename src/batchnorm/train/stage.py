@@ -6,10 +6,12 @@ from typing import Any, Self
 
 import keras
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from batchnorm.train.bar import Bar
 
 
-class Stage(keras.callbacks.Callback):
+class Stage(Bar, keras.callbacks.Callback):
     """Shows a bar with the time that remains, or lines where there is no terminal.
 
     Use it as a context, and as a callback where the stage is a training.
@@ -24,26 +26,22 @@ class Stage(keras.callbacks.Callback):
     def __init__(
         self, console: Console, text: str, total: int | None = None, then: str = ""
     ) -> None:
-        super().__init__()
-        self.console = console
-        self.text = text
-        self.then = then
-        self.bar = Progress(
+        super().__init__(
+            console,
             TextColumn("{task.description}"),
             BarColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
         )
+        self.text = text
+        self.then = then
         self.task = self.bar.add_task(text, total=total)
 
     def __enter__(self) -> Self:
         """Shows the bar."""
         self._start = time.perf_counter()
-        self._say(f"{self.text} ...")
-        self.bar.start()
-        return self
+        self.tell(f"{self.text} ...")
+        return super().__enter__()
 
     def __exit__(
         self,
@@ -52,9 +50,9 @@ class Stage(keras.callbacks.Callback):
         traceback: TracebackType | None,
     ) -> None:
         """Leaves the bar as it is and frees the terminal."""
-        self.bar.stop()
+        super().__exit__(kind, error, traceback)
         if kind is None:
-            self._say(f"  {time.perf_counter() - self._start:.1f} s")
+            self.tell(f"  {time.perf_counter() - self._start:.1f} s")
 
     def advance(self) -> None:
         """Moves the bar by one step."""
@@ -72,7 +70,7 @@ class Stage(keras.callbacks.Callback):
         """Says how well it goes, elsewhere than on a terminal."""
         seconds = time.perf_counter() - self._start
         left = seconds / (epoch + 1) * (self.params["epochs"] - epoch - 1)
-        self._say(
+        self.tell(
             f"  epoch {epoch + 1}/{self.params['epochs']}  accuracy {logs['accuracy']:.4f}"
             f"  {seconds:.1f} s, about {left:.0f} s left"
         )
@@ -81,8 +79,4 @@ class Stage(keras.callbacks.Callback):
         """Shows what follows."""
         if self.then:
             self.bar.update(self.task, description=self.then)
-            self._say(f"{self.then} ...")
-
-    def _say(self, line: str) -> None:
-        if not self.console.is_terminal:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.tell(f"{self.then} ...")

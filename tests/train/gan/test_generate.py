@@ -134,7 +134,9 @@ def test_calibration_is_on_other_latents_and_on_every_class(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(module, "recalibrate", lambda model, batches: given.append(batches))
+    monkeypatch.setattr(
+        module, "recalibrate", lambda model, batches, forward: given.append(batches)
+    )
     model = made()
     for seed in (3, 3, 4):
         calibrate(model, seed, (2, 20))

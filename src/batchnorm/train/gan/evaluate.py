@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -69,48 +70,35 @@ def evaluate(run: Run, asked: Asked, console: Console) -> Scores:
     real = load(settings.data, settings.data_dir)
     make_repeatable(asked.seed)
     extractor = None if asked.features is None else _extractor(asked.features, real)
-    epochs = asked.judge_epochs or max(5, math.ceil(ENOUGH / len(real.train.labels)))
-    train_count = asked.train_count or min(len(real.train.labels), MOST)
-    # As many steps as the judge.
-    gan_train_epochs = max(1, round(epochs * len(real.train.labels) / train_count))
+    amounts = _amounts(asked, real)
     if asked.judge is None:
-        judge = _train_judge(run, real, epochs, asked.seed, console)
+        judge = _train_judge(run, real, amounts.judge_epochs, asked.seed, console)
     else:
         judge = _judge(asked.judge, real)
-    total = max(asked.count, train_count, len(real.test.labels))
+    total = max(asked.count, amounts.trained_on, amounts.compared)
     generated = _generate(model, len(real.classes), total, asked.seed, console)
-    text = f"A classifier learns from {train_count:,} generated images, {_epochs(gan_train_epochs)}"
-    with Stage(console, text, then="The scores are measured") as stage:
-        try:
-            scores = score(
-                judge,
-                real,
-                generated,
-                judged=asked.count,
-                trained_on=train_count,
-                gan_train_epochs=gan_train_epochs,
-                seed=asked.seed,
-                extractor=extractor,
-                callbacks=[stage],
-            )
-        except ValueError as error:
-            raise RunError(str(error)) from error
-    write_json(
-        run.scores,
-        {
-            **scores._asdict(),
-            "judged": asked.count,
-            "trained_on": train_count,
-            "compared": len(real.test.labels),
-            "judge": str(asked.judge or run.judge),
-            "features": "the judge's" if asked.features is None else str(asked.features),
-            "judge_epochs": epochs if asked.judge is None else None,
-            "gan_train_epochs": gan_train_epochs,
-            "seed": asked.seed,
-        },
-    )
-    _show(run, scores, asked, train_count, len(real.test.labels), console)
+    scores = _score(judge, real, generated, asked, amounts, extractor, console)
+    _write(run, scores, asked, amounts)
+    _show(run, scores, asked, amounts, console)
     return scores
+
+
+class _Amounts(NamedTuple):
+    """How much is done, as follows from what is asked and from the data."""
+
+    judge_epochs: int
+    trained_on: int  # generated images, by GAN-train's classifier
+    gan_train_epochs: int
+    compared: int  # real images, and as many generated ones
+
+
+def _amounts(asked: Asked, real: Dataset) -> _Amounts:
+    images = len(real.train.labels)
+    epochs = asked.judge_epochs or max(5, math.ceil(ENOUGH / images))
+    trained_on = asked.train_count or min(images, MOST)
+    # As many steps as the judge.
+    gan_train_epochs = max(1, round(epochs * images / trained_on))
+    return _Amounts(epochs, trained_on, gan_train_epochs, len(real.test.labels))
 
 
 def _train_judge(run: Run, real: Dataset, epochs: int, seed: int, console: Console) -> keras.Model:
@@ -136,6 +124,51 @@ def _generate(model: keras.Model, classes: int, count: int, seed: int, console: 
             images.append(generate(model, points[part], mixtures[part]))
             stage.advance()
     return Split(np.concatenate(images), labels)
+
+
+def _score(
+    judge: keras.Model,
+    real: Dataset,
+    generated: Split,
+    asked: Asked,
+    amounts: _Amounts,
+    extractor: keras.Model | None,
+    console: Console,
+) -> Scores:
+    epochs = _epochs(amounts.gan_train_epochs)
+    text = f"A classifier learns from {amounts.trained_on:,} generated images, {epochs}"
+    with Stage(console, text, then="The scores are measured") as stage:
+        try:
+            return score(
+                judge,
+                real,
+                generated,
+                judged=asked.count,
+                trained_on=amounts.trained_on,
+                gan_train_epochs=amounts.gan_train_epochs,
+                seed=asked.seed,
+                extractor=extractor,
+                callbacks=[stage],
+            )
+        except ValueError as error:
+            raise RunError(str(error)) from error
+
+
+def _write(run: Run, scores: Scores, asked: Asked, amounts: _Amounts) -> None:
+    write_json(
+        run.scores,
+        {
+            **scores._asdict(),
+            "judged": asked.count,
+            "trained_on": amounts.trained_on,
+            "compared": amounts.compared,
+            "judge": str(asked.judge or run.judge),
+            "features": "the judge's" if asked.features is None else str(asked.features),
+            "judge_epochs": amounts.judge_epochs if asked.judge is None else None,
+            "gan_train_epochs": amounts.gan_train_epochs,
+            "seed": asked.seed,
+        },
+    )
 
 
 def _epochs(count: int) -> str:
@@ -187,9 +220,8 @@ def _shape(shape: tuple[int | None, ...]) -> str:
     return str(tuple(shape))
 
 
-def _show(
-    run: Run, scores: Scores, asked: Asked, train_count: int, tests: int, console: Console
-) -> None:
+def _show(run: Run, scores: Scores, asked: Asked, amounts: _Amounts, console: Console) -> None:
+    tests = amounts.compared
     owner = "the judge" if asked.features is None else asked.features.name
     kept = f"{scores.diversity / scores.diversity_real:.3f}"
     table = Table(title="Scores", show_lines=True)
@@ -212,7 +244,7 @@ def _show(
             "GAN-train",
             f"{scores.gan_train:.3f}",
             f"Of the real test images, the share that is recognized by a classifier that learned "
-            f"from {train_count:,} generated images alone: are they as varied as real ones?",
+            f"from {amounts.trained_on:,} generated images alone: are they as varied as real ones?",
         ),
         (
             "diversity",

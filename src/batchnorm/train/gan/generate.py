@@ -1,8 +1,8 @@
 """Images from a generator, and the moving statistics that it needs for them."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,9 +12,11 @@ from keras import ops
 from batchnorm.layer import BatchNormalization
 from batchnorm.statistics import Moments, merge
 from batchnorm.train import steps
+from batchnorm.train.batches import filled
 
 Latents = npt.NDArray[np.float32]  # (N, latent_size)
 Mixtures = npt.NDArray[np.float32]  # (N, classes)
+Forward = Callable[..., Any]
 
 
 def latents(seed: int, count: int, size: int) -> Latents:
@@ -50,8 +52,7 @@ def generate(
     """
     _check(model, latents, labels)
     count = len(latents)
-    # All batches have one shape, for which JAX compiles once.
-    rows = np.resize(np.arange(count), math.ceil(count / batch_size) * batch_size)
+    rows = filled(np.arange(count), batch_size)
     made = [
         ops.convert_to_numpy(model.predict_on_batch([latents[part], labels[part]]))
         for part in np.split(rows, len(rows) // batch_size)
@@ -59,13 +60,30 @@ def generate(
     return np.rint((np.concatenate(made)[:count] + 1.0) * 127.5).astype(np.uint8)
 
 
-def calibrate(model: keras.Model, seed: int, batches: tuple[int, int]) -> None:
+def in_training(model: keras.Model) -> Forward:
+    """A generator in training mode, as a function that is compiled when it is first called.
+
+    Args:
+        model: a generator.
+
+    Returns:
+        From latents and classes to images, with the moving statistics advanced.
+    """
+    return steps.choose(model.variables).compiled(
+        lambda latents, labels: model([latents, labels], training=True)
+    )
+
+
+def calibrate(
+    model: keras.Model, seed: int, batches: tuple[int, int], forward: Forward | None = None
+) -> None:
     """Measures the moving statistics anew on generated images, of each class as many.
 
     Args:
         model: a generator.
         seed: of the latents, which are others than those of `latents`.
         batches: how many, and how many images each has.
+        forward: as for `recalibrate`.
     """
     size, classes = (each.shape[1] for each in model.inputs)
     count, images = batches
@@ -74,10 +92,15 @@ def calibrate(model: keras.Model, seed: int, batches: tuple[int, int]) -> None:
     recalibrate(
         model,
         [(random.standard_normal((images, size), np.float32), labels) for _ in range(count)],
+        forward,
     )
 
 
-def recalibrate(model: keras.Model, batches: Sequence[tuple[Latents, Mixtures]]) -> None:
+def recalibrate(
+    model: keras.Model,
+    batches: Sequence[tuple[Latents, Mixtures]],
+    forward: Forward | None = None,
+) -> None:
     """Measures moving statistics anew: those of averaged weights mean nothing.
 
     Each layer's become the pooled mean and variance of what it sees of the batches, in training
@@ -86,15 +109,15 @@ def recalibrate(model: keras.Model, batches: Sequence[tuple[Latents, Mixtures]])
     Args:
         model: a generator.
         batches: latents and classes, all of the same size.
+        forward: `in_training` of the model, for one that is calibrated often, used for nothing
+            else; `None` to compile it.
     """
     layers = [each for each in model._flatten_layers() if isinstance(each, BatchNormalization)]
-    run = steps.choose(model.variables).compiled(
-        lambda latents, labels: model([latents, labels], training=True)
-    )
+    forward = forward or in_training(model)
     pooled: list[Moments | None] = [None] * len(layers)
     with _remembering_nothing(layers):
         for batch in batches:
-            run(*batch)
+            forward(*batch)
             for place, layer in enumerate(layers):
                 mean, variance = (
                     # Copies, because the next batch writes to the variables.

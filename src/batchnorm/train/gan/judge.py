@@ -1,6 +1,5 @@
 """A classifier of real images, as a judge of images that a model made."""
 
-import math
 from collections.abc import Sequence
 
 import keras
@@ -10,7 +9,7 @@ import numpy.typing as npt
 from batchnorm.data import Split
 from batchnorm.layer import BatchNormalization
 from batchnorm.models.classifier import FEATURES, classifier
-from batchnorm.train.batches import Batches, Shuffled, ShuffleEachEpoch
+from batchnorm.train.batches import Batches, Shuffled, ShuffleEachEpoch, filled
 
 Images = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float64]
@@ -150,8 +149,7 @@ def outputs(model: keras.Model, images: Images, batch_size: int = 500) -> Featur
     if count == 0:
         raise ValueError("received no images; at least one is needed.")
     batch_size = min(batch_size, count)
-    # The last batch is filled up with the first images, for JAX would compile another size anew.
-    rows = np.resize(np.arange(count), math.ceil(count / batch_size) * batch_size)
+    rows = filled(np.arange(count), batch_size)
     unlabelled = Split(images[rows], np.zeros(len(rows), np.int64))
     values: Features = model.predict(Batches(unlabelled, batch_size), verbose=0)
     return values[:count].astype(np.float64)

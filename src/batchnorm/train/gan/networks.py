@@ -7,13 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from batchnorm.models.gan import (
-    discriminator,
-    discriminator_loss,
-    generator,
-    generator_loss,
-)
+from batchnorm.models.gan import discriminator, discriminator_loss, generator, generator_loss
 from batchnorm.train import steps
+from batchnorm.train.gan.generate import in_training
 from batchnorm.train.optimizer import SCHEDULES
 from batchnorm.train.settings import GanSettings
 
@@ -34,6 +30,7 @@ class Networks:
             they are recalibrated.
         variables: all that the rest of a training depends on.
         step: one step of training, a method of arrays; see `_step`.
+        forward: the average in training mode, for `batchnorm.train.gan.generate.calibrate`.
     """
 
     def __init__(
@@ -60,6 +57,7 @@ class Networks:
         self.variables = [v for owner in (*owners, *optimizers) for v in owner.variables]
         self._steps = steps.choose(self.variables)
         self.step = self._steps.compiled(self._step)
+        self.forward = in_training(self.average)
 
     def _step(
         self, images: Tensor, labels: Tensor, latents: Tensor, wanted: Tensor

@@ -1,17 +1,16 @@
 """A GAN's training as it goes: a bar on a terminal, a line now and then elsewhere."""
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from batchnorm.train.bar import Bar
 
-class ProgressBar:
+
+class ProgressBar(Bar):
     """Shows the step, both losses, the steps a second and the time that remains.
-
-    Use it as a context, so that the terminal is set right again whatever happens.
 
     Args:
         console: where to show them.
@@ -20,35 +19,19 @@ class ProgressBar:
     """
 
     def __init__(self, console: Console, first: int, total: int) -> None:
-        self.console = console
-        self.total = total
-        self.bar = Progress(
+        super().__init__(
+            console,
             TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
             BarColumn(),
             TextColumn("discriminator {task.fields[discriminator]}"),
             TextColumn("generator {task.fields[generator]}"),
             _Speed(),
             TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
         )
+        self.total = total
         self.task = self.bar.add_task(
             "", total=total, completed=first, discriminator="-", generator="-"
         )
-
-    def __enter__(self) -> Self:
-        """Shows the bar."""
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leaves the bar as it is and frees the terminal."""
-        self.bar.stop()
 
     def advance(self, discriminator: float, generator: float) -> None:
         """Moves the bar by one step.
@@ -71,14 +54,11 @@ class ProgressBar:
             row: a `batchnorm.train.gan.training.Interval`.
             steps: how many it is of.
         """
-        if not self.console.is_terminal:
-            self.console.print(
-                f"step {row.step:>{len(str(self.total))}}/{self.total}"
-                f"  discriminator {row.discriminator_loss:.3f}  generator {row.generator_loss:.3f}"
-                f"  {steps / row.seconds:.1f} steps/s",
-                highlight=False,
-                soft_wrap=True,
-            )
+        self.tell(
+            f"step {row.step:>{len(str(self.total))}}/{self.total}"
+            f"  discriminator {row.discriminator_loss:.3f}  generator {row.generator_loss:.3f}"
+            f"  {steps / row.seconds:.1f} steps/s"
+        )
 
 
 class _Speed(ProgressColumn):

@@ -1,6 +1,7 @@
 """A GAN's training: from its settings to a folder full of samples."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from shlex import quote
@@ -156,18 +157,20 @@ def _batches(
 def _record(run: Run, settings: GanSettings, prepared: Prepared, history: list[Interval]) -> None:
     """Draws the samples; then, so that no picture is missed, writes checkpoint and history."""
     data, _, networks = prepared
-    classes = len(data.classes)
-    checkpoint.values(networks.variables, f"step {history[-1].step}")  # before pictures of NaN
-    calibrate(networks.average, settings.seed, CALIBRATION)
+    classes, title = len(data.classes), f"step {history[-1].step}"
+    calibrate(networks.average, settings.seed, CALIBRATION, networks.forward)
+    values = checkpoint.values(networks.variables, title)  # before pictures of NaN
     points = np.tile(latents(settings.seed, COLUMNS, settings.latent_size), (classes, 1))
     labels = np.eye(classes, dtype=np.float32).repeat(COLUMNS, axis=0)
     images = generate(networks.average, points, labels)
     images = images.reshape(classes, COLUMNS, *images.shape[1:])
     run.frames.mkdir(exist_ok=True)
-    for path in (run.frame(history[-1].step), run.samples):
-        with atomic(path) as temporary:
-            samples(images, data.classes, temporary, f"step {history[-1].step}")
-    checkpoint.save(run.checkpoint, networks.variables, history)
+    frame = run.frame(history[-1].step)
+    with atomic(frame) as temporary:
+        samples(images, data.classes, temporary, title)
+    with atomic(run.samples) as temporary:
+        shutil.copyfile(frame, temporary)
+    checkpoint.save(run.checkpoint, values, history)
     write_csv(run.history, history)
 
 
