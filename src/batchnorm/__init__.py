@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 from batchnorm.affine import FromEmbedding, Given, PerClass
-from batchnorm.blocks import ConditionalResidualBlock, ResidualBlock
+from batchnorm.blocks import BasicBlock, BottleneckBlock, ConditionalResidualBlock, ResidualBlock
 from batchnorm.functional import batch_norm, state_names
 from batchnorm.ghost import Ghost
 from batchnorm.layer import BatchNormalization
@@ -19,8 +19,10 @@ from batchnorm.spectral import SpectralNormalization
 from batchnorm.statistics import Moments, merge, moments
 
 __all__ = [
+    "BasicBlock",
     "BatchNormalization",
     "BatchRenormalization",
+    "BottleneckBlock",
     "ConditionalBatchNormalization",
     "ConditionalResidualBlock",
     "Cumulative",

@@ -1,20 +1,16 @@
-"""Residual blocks, with any normalization in them."""
+"""Residual blocks of two convolutions, which may enlarge the image: those of generators."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from batchnorm.blocks.normalized import Normalization, Normalized, Shape, Tensor
 from batchnorm.layer import BatchNormalization
 from batchnorm.recipes import ConditionalBatchNormalization
 
-Tensor = Any
-Shape = Sequence[int | None]
-Normalization = Any  # a keras.layers.Layer, a function that makes one, or None; Keras has no types
-
 
 @keras.saving.register_keras_serializable(package="batchnorm")
-class ResidualBlock(keras.layers.Layer):
+class ResidualBlock(Normalized):
     """Two 3x3 convolutions, with a normalization and an activation each, and a way past them.
 
     Convolution, normalization, activation, twice; added to the inputs, which go through a 1x1
@@ -68,15 +64,11 @@ class ResidualBlock(keras.layers.Layer):
         kernel_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        if isinstance(filters, bool) or not isinstance(filters, int) or filters < 1:
-            raise ValueError(f"filters must be a whole number from 1; received {filters!r}.")
-        self.filters, self.upsample, self.preactivation = filters, upsample, preactivation
+        super().__init__(filters, normalization, kernel_initializer, **kwargs)
+        self.upsample, self.preactivation = upsample, preactivation
         default = "relu" if preactivation else "leaky_relu"  # Keras's slope is 0.2
         self.activation = keras.activations.get(activation or default)
         self.use_bias = use_bias
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.normalization = self._described(normalization)
 
     def build(self, inputs_shape: Shape, condition_shape: Any = None) -> None:
         """Makes convolutions and normalizations."""
@@ -93,15 +85,15 @@ class ResidualBlock(keras.layers.Layer):
             else None
         )
         self.convolution_1 = self._convolution("1", 3, (*large[:-1], channels))
-        self.normalization_1 = self._normalization("1", before, condition_shape)
+        self.normalization_1 = self.new_normalization("1", before, condition_shape)
         self.convolution_2 = self._convolution("2", 3, between)
-        self.normalization_2 = self._normalization("2", between, condition_shape)
+        self.normalization_2 = self.new_normalization("2", between, condition_shape)
         self.convolution_skip = self.normalization_skip = None
         if channels != filters or (self.preactivation and self.upsample):
             self.convolution_skip = self._convolution("skip", 1, inputs_shape)
             if not self.preactivation:
                 shape = (*inputs_shape[:-1], filters)
-                self.normalization_skip = self._normalization("skip", shape, condition_shape)
+                self.normalization_skip = self.new_normalization("skip", shape, condition_shape)
 
     def call(self, inputs: Tensor, condition: Any = None, training: bool | None = None) -> Tensor:
         """Applies the block; see the class."""
@@ -125,13 +117,10 @@ class ResidualBlock(keras.layers.Layer):
         """The constructor's arguments."""
         return {
             **super().get_config(),
-            "filters": self.filters,
-            "normalization": self.normalization,
             "upsample": self.upsample,
             "preactivation": self.preactivation,
             "activation": keras.activations.serialize(self.activation),
             "use_bias": self.use_bias,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
 
     def _skip(self, x: Tensor, condition: Any, training: bool | None) -> Tensor:
@@ -143,16 +132,7 @@ class ResidualBlock(keras.layers.Layer):
         return self._upsampled(x)
 
     def _activated(self, layer: Any, x: Tensor, condition: Any, training: bool | None) -> Tensor:
-        if getattr(layer, "affine", None) is not None:
-            x = layer(x, condition=condition, training=training)
-        elif condition is not None:
-            raise ValueError(
-                f"A condition was given to {self.name}, whose normalization depends on none: make "
-                "it with normalization=ConditionalBatchNormalization(n), or leave it out."
-            )
-        elif layer is not None:
-            x = layer(x, training=training)
-        return self.activation(x)
+        return self.activation(self.normalize(layer, x, condition, training))
 
     def _upsampled(self, x: Tensor) -> Tensor:
         return x if self.upsampling is None else self.upsampling(x)
@@ -163,39 +143,7 @@ class ResidualBlock(keras.layers.Layer):
         return (shape[0], *sides, shape[-1])
 
     def _convolution(self, name: str, size: int, shape: Shape) -> keras.layers.Layer:
-        layer = keras.layers.Conv2D(
-            self.filters,
-            size,
-            padding="same",
-            use_bias=self.use_bias,
-            kernel_initializer=self.kernel_initializer.clone(),
-            dtype=self.dtype_policy,
-            name=f"convolution_{name}",
-        )
-        layer.build(shape)
-        return layer
-
-    def _normalization(self, name: str, shape: Shape, condition_shape: Any) -> Any:
-        if self.normalization is None:
-            return None
-        config = {**self.normalization["config"], "name": f"normalization_{name}"}
-        layer = keras.saving.deserialize_keras_object({**self.normalization, "config": config})
-        if getattr(layer, "affine", None) is not None:
-            layer.build(shape, condition_shape)
-        else:
-            layer.build(shape)
-        return layer
-
-    def _described(self, normalization: Normalization | dict[str, Any]) -> dict[str, Any] | None:
-        """A normalization as its configuration, which copies are made from."""
-        if normalization is None or isinstance(normalization, dict):
-            return normalization
-        own = isinstance(normalization, keras.layers.Layer)
-        layer = normalization if own else normalization()
-        described: dict[str, Any] = keras.saving.serialize_keras_object(layer)
-        if not own:
-            described["config"]["dtype"] = keras.saving.serialize_keras_object(self.dtype_policy)
-        return described
+        return self.new_convolution(name, shape, self.filters, size, bias=self.use_bias)
 
 
 @keras.saving.register_keras_serializable(package="batchnorm")

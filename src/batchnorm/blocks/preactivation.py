@@ -1,0 +1,204 @@
+"""The blocks of pre-activation residual networks: normalization and activation come first."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from batchnorm.blocks.normalized import Normalization, Normalized, Shape, Tensor, whole
+from batchnorm.layer import BatchNormalization
+
+
+class _Convolution(NamedTuple):
+    """One of a block's convolutions."""
+
+    filters: int
+    size: int
+    stride: int
+
+
+class _PreactivationBlock(Normalized):
+    """Normalization, leaky ReLU and convolution, some times over, and a way past them."""
+
+    def __init__(
+        self,
+        filters: int,
+        stride: int = 1,
+        activate_before_residual: bool = False,
+        relu_leakiness: float = 0.1,
+        normalization: Normalization = BatchNormalization,
+        kernel_initializer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(filters, normalization, kernel_initializer or first_kernels(), **kwargs)
+        self.stride = whole("stride", stride)
+        self.activate_before_residual = bool(activate_before_residual)
+        self.relu_leakiness = leakiness(relu_leakiness)
+        self.plan = self._convolutions()
+
+    def build(self, inputs_shape: Shape, condition_shape: Any = None) -> None:
+        """Makes normalizations and convolutions, in the order of their use."""
+        self.normalizations: list[Any] = []
+        self.convolutions: list[Any] = []
+        shape = tuple(inputs_shape)
+        for number, convolution in enumerate(self.plan, 1):
+            name = str(number)
+            self.normalizations.append(self.new_normalization(name, shape, condition_shape))
+            self.convolutions.append(self.new_convolution(name, shape, *convolution))
+            shape = self.convolutions[-1].compute_output_shape(shape)
+        self.convolution_skip = None
+        if inputs_shape[-1] != self.filters or self.stride > 1:
+            self.convolution_skip = self.new_convolution(
+                "skip", inputs_shape, self.filters, 1, self.stride
+            )
+
+    def call(self, inputs: Tensor, condition: Any = None, training: bool | None = None) -> Tensor:
+        """Applies the block; see the class."""
+        skip = x = inputs
+        for normalization, convolution in zip(self.normalizations, self.convolutions, strict=True):
+            x = self.normalize(normalization, x, condition, training)
+            x = ops.leaky_relu(x, self.relu_leakiness)
+            if self.activate_before_residual and convolution is self.convolutions[0]:
+                skip = x
+            x = convolution(x)
+        return x + (skip if self.convolution_skip is None else self.convolution_skip(skip))
+
+    def compute_output_shape(self, inputs_shape: Shape) -> tuple[int | None, ...]:
+        """As the inputs' shape, with the block's filters, and sides divided by the stride."""
+        batch, *sides, _ = inputs_shape
+        small = (None if side is None else math.ceil(side / self.stride) for side in sides)
+        return (batch, *small, self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "stride": self.stride,
+            "activate_before_residual": self.activate_before_residual,
+            "relu_leakiness": self.relu_leakiness,
+        }
+
+    def _convolutions(self) -> Sequence[_Convolution]:
+        raise NotImplementedError
+
+
+@keras.saving.register_keras_serializable(package="batchnorm")
+class BasicBlock(_PreactivationBlock):
+    """Two 3x3 convolutions behind a normalization and a leaky ReLU each, and a way past them.
+
+    Normalization, leaky ReLU, 3x3 convolution with the stride, normalization, leaky ReLU, 3x3
+    convolution; added to the inputs, which go through a 1x1 convolution with the stride where
+    filters or size change. No convolution has a bias.
+
+    Args:
+        filters: of both convolutions.
+        stride: of the first, and of the way past.
+        activate_before_residual: whether the way past starts behind the first normalization and
+            leaky ReLU, as in the first block of a network, or before them.
+        relu_leakiness: the slope of the leaky ReLU below 0, from 0, a ReLU, to 1.
+        normalization: a layer, of which the block makes copies; or what makes one, such as a
+            class; `None` for none. Copies of a conditional one are handed the block's condition.
+        kernel_initializer: of the convolutions; `None` for
+            `VarianceScaling(2.0, "fan_out", "untruncated_normal")`, as in He et al. 2015.
+        **kwargs: those of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: `(N, H, W, C)`.
+        condition: for conditional normalizations, as `BatchNormalization` has it.
+        training: as for `BatchNormalization`.
+
+    Returns:
+        `(N, ceil(H / stride), ceil(W / stride), filters)`.
+
+    Raises:
+        ValueError: a number is out of range; a condition is missing, or nothing asks for it.
+
+    Example:
+        >>> import numpy as np
+        >>> block = BasicBlock(8, stride=2)
+        >>> tuple(block(np.ones((2, 4, 4, 3), "float32"), training=True).shape)
+        (2, 2, 2, 8)
+
+    References:
+        He, Zhang, Ren, Sun 2016, "Identity mappings in deep residual networks",
+        arXiv:1603.05027, figure 1b and section 3; the slope is that of TensorFlow's research
+        ResNet.
+    """
+
+    def _convolutions(self) -> Sequence[_Convolution]:
+        return _Convolution(self.filters, 3, self.stride), _Convolution(self.filters, 3, 1)
+
+
+@keras.saving.register_keras_serializable(package="batchnorm")
+class BottleneckBlock(_PreactivationBlock):
+    """Convolutions 1x1 to a quarter of the filters, 3x3, 1x1 to all of them, and a way past them.
+
+    Normalization, leaky ReLU, 1x1 convolution to `filters / 4` with the stride, normalization,
+    leaky ReLU, 3x3 convolution to as many, normalization, leaky ReLU, 1x1 convolution to
+    `filters`; added to the inputs, which go through a 1x1 convolution with the stride where
+    filters or size change. No convolution has a bias.
+
+    Args:
+        filters: of the last convolution; a multiple of 4.
+        stride: of the first, and of the way past.
+        activate_before_residual: as for `BasicBlock`.
+        relu_leakiness: as for `BasicBlock`.
+        normalization: as for `BasicBlock`.
+        kernel_initializer: as for `BasicBlock`.
+        **kwargs: those of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: `(N, H, W, C)`.
+        condition: for conditional normalizations, as `BatchNormalization` has it.
+        training: as for `BatchNormalization`.
+
+    Returns:
+        `(N, ceil(H / stride), ceil(W / stride), filters)`.
+
+    Raises:
+        ValueError: a number is out of range, or `filters` is no multiple of 4; a condition is
+            missing, or nothing asks for it.
+
+    Example:
+        >>> import numpy as np
+        >>> block = BottleneckBlock(8, stride=2)
+        >>> tuple(block(np.ones((2, 4, 4, 3), "float32"), training=True).shape)
+        (2, 2, 2, 8)
+
+    References:
+        He, Zhang, Ren, Sun 2016, arXiv:1603.05027, figure 1b; the bottleneck is that of
+        arXiv:1512.03385, section 4.1, with the stride where TensorFlow's research ResNet has it.
+    """
+
+    def _convolutions(self) -> Sequence[_Convolution]:
+        quarter, rest = divmod(self.filters, 4)
+        if rest:
+            raise ValueError(
+                "filters must be a multiple of 4, because the block works on a quarter of them; "
+                f"received {self.filters}."
+            )
+        return (
+            _Convolution(quarter, 1, self.stride),
+            _Convolution(quarter, 3, 1),
+            _Convolution(self.filters, 1, 1),
+        )
+
+
+def leakiness(value: float) -> float:
+    """The slope of a leaky ReLU, if it is one.
+
+    Raises:
+        ValueError: it is not from 0 to 1.
+    """
+    if not 0 <= value <= 1:
+        raise ValueError(
+            f"relu_leakiness must be from 0, for a ReLU, to 1, for none; received {value!r}."
+        )
+    return float(value)
+
+
+def first_kernels() -> keras.initializers.Initializer:
+    """He et al. 2015, equation 14: normal numbers of variance 2 / (size * size * filters)."""
+    return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
