@@ -57,7 +57,7 @@ ROOMS: dict[str, set[str]] = {
     "data": set(),
     "plots": set(),
     "reference": set(),
-    "train": LAYER | {"recipes", "models", "data", "plots"},
+    "train": LAYER | {"recipes", "models", "data", "plots", "variables"},
     "batchnorm": LAYER | {"recipes", "spectral", "blocks"},
     "batchnorm_cli": {"batchnorm", "train", "data"},
 }

@@ -232,7 +232,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         Keras's own would refuse a file of plain batch normalization.
         """
-        if not variables.load_plain(self, store, self._names()):
+        if not variables.load_plain(self, store):
             super().load_own_variables(store)
 
     def _moving(self) -> Moving:

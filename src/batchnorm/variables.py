@@ -106,13 +106,12 @@ def state(layer: Layer, names: Sequence[str]) -> dict[str, Variable]:
     return {name: layer.counter.step if name == "step" else getattr(layer, name) for name in names}
 
 
-def load_plain(layer: Layer, store: Any, names: Sequence[str]) -> bool:
+def load_plain(layer: Layer, store: Any) -> bool:
     """Loads a file of plain batch normalization into a layer with renorm, and says so.
 
     Args:
         layer: any.
         store: the file's variables, by number.
-        names: of the layer's state.
 
     Returns:
         Whether it did; not if the layer has no renorm, or the file has its state.
@@ -123,16 +122,26 @@ def load_plain(layer: Layer, store: Any, names: Sequence[str]) -> bool:
         return False
     for index, variable in enumerate(plain):
         variable.assign(store[str(index)])
-    stddev = ops.sqrt(layer.moving_variance + layer.epsilon)
-    for name in names:
-        if name.startswith("renorm_") or name.endswith("_stddev"):
-            getattr(layer, name).assign(layer.moving_mean if name == "renorm_mean" else stddev)
+    start_renorm(layer)
     warnings.warn(
         f"The file has no renorm state for {layer.path}: it starts from the moving mean and "
         "variance that were loaded.",
         stacklevel=3,
     )
     return True
+
+
+def start_renorm(layer: Layer) -> None:
+    """Lets renorm's state, as far as a layer has it, follow from the moving mean and variance.
+
+    Args:
+        layer: any.
+    """
+    stddev = ops.sqrt(layer.moving_variance + layer.epsilon)
+    values = {"moving_stddev": stddev, "renorm_mean": layer.moving_mean, "renorm_stddev": stddev}
+    for name, value in values.items():
+        if hasattr(layer, name):
+            getattr(layer, name).assign(value)
 
 
 def _again(initializer: Any) -> Any:

@@ -47,6 +47,7 @@ def batchnorm(
 app.add_typer(train.app, name="train")
 app.command()(pictures.features)
 app.command()(pictures.sample)
+app.command()(pictures.statistics)
 app.command()(evaluate.evaluate)
 
 

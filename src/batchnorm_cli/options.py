@@ -11,7 +11,9 @@ from typer.core import TyperGroup
 DATA = ("fashion-mnist-sample", "fashion-mnist", "cifar10")
 OPTIMIZERS = ("adam", "adamw", "lion", "nadam", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine")
-NORMALIZATIONS = ("ours", "keras", "none")
+BLOCKS = ("basic", "bottleneck")
+DECAYS = ("kernels", "all")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 CONDITIONINGS = ("class", "none")
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -45,6 +47,15 @@ class Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+def _several(value: int) -> int:
+    if value < 2:
+        raise typer.BadParameter(
+            f"{value} is below 2, but an image is normalized by the statistics of a batch of them. "
+            "Take 32 or more."
+        )
+    return value
+
+
 def _absolute(folder: str | None) -> str | None:
     return str(Path(folder).resolve()) if folder else None
 
@@ -65,9 +76,27 @@ DataDir = Annotated[
         help="Folder of the data set's official files.", metavar="FOLDER", callback=_absolute
     ),
 ]
-BatchSize = Annotated[int, typer.Option(help="Images in a step.", min=2)]
+BatchSize = Annotated[int, typer.Option(help="Images in a step, 2 or more.", callback=_several)]
 LearningRate = Annotated[float, typer.Option(help="The highest rate.", min=0.0)]
 Schedule = Annotated[str, named(SCHEDULES, "How the rate decays")]
+EpochSchedule = Annotated[
+    str,
+    typer.Option(
+        help=f"How the rate decays: {', '.join(SCHEDULES)}, or drop:60,90, divided by 10 after "
+        "epochs 60 and 90.",
+        metavar="SCHEDULE",
+    ),
+]
+Epochs = Annotated[int, typer.Option(help="Passes over the images.", min=1)]
+Seed = Annotated[int, typer.Option(help="Decides weights and order.", min=0)]
+Normalization = Annotated[
+    str,
+    typer.Option(
+        help="Whose layer: ours, keras, none; or what is to be done by ours, as in ghost:32, "
+        "renorm, zero-debiased, cumulative, momentum:0.9, and joined by +.",
+        metavar="NORMALIZATION",
+    ),
+]
 Output = Annotated[
     Path | None, typer.Option(help="Folder of the run; default: runs/MODEL-DATE-TIME.")
 ]

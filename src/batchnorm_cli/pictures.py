@@ -68,5 +68,21 @@ def sample(
         _say(picture)
 
 
+def statistics(
+    run: RunFolder,
+    output: Annotated[
+        Path | None, typer.Option(help="The picture; default: statistics.png in RUN.")
+    ] = None,
+) -> None:
+    """Draw what the normalization layers of a classifier kept, layer by layer, epoch by epoch."""
+    with errors_in_words():
+        need("matplotlib")
+        choose_backend(None, run)
+        from batchnorm.train.run import Run
+        from batchnorm.train.statistics import draw
+
+        _say(draw(Run(run), output))
+
+
 def _say(picture: Path) -> None:
     Console().print(f"Drawn: {picture}", markup=False, highlight=False, soft_wrap=True)

@@ -11,19 +11,25 @@ from rich.console import Console
 from batchnorm_cli.backend import choose_backend, need
 from batchnorm_cli.errors import errors_in_words
 from batchnorm_cli.options import (
+    BLOCKS,
     CONDITIONINGS,
-    NORMALIZATIONS,
+    DECAYS,
     OPTIMIZERS,
+    PRECISIONS,
     Backend,
     BatchSize,
     Data,
     DataDir,
+    Epochs,
+    EpochSchedule,
     Group,
     LearningRate,
+    Normalization,
     Output,
     Overwrite,
     Resume,
     Schedule,
+    Seed,
     named,
 )
 
@@ -44,13 +50,13 @@ def lenet(
     context: typer.Context,
     data: Data = "fashion-mnist-sample",
     data_dir: DataDir = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the images.", min=1)] = 10,
+    epochs: Epochs = 10,
     batch_size: BatchSize = 32,
     optimizer: Annotated[str, named(OPTIMIZERS, "What takes the steps")] = "adam",
     learning_rate: LearningRate = 1e-2,
-    schedule: Schedule = "cosine",
-    seed: Annotated[int, typer.Option(help="Decides weights and order.", min=0)] = 0,
-    normalization: Annotated[str, named(NORMALIZATIONS, "Whose layer")] = "ours",
+    schedule: EpochSchedule = "cosine",
+    seed: Seed = 0,
+    normalization: Normalization = "ours",
     image_size: Annotated[
         int | None, typer.Option(help="Side that the network sees; default: the images'.", min=16)
     ] = None,
@@ -66,12 +72,62 @@ def lenet(
     _train("lenet", context, context.params)
 
 
-def _average(value: float) -> float:
+def _share(value: float) -> float:
     if not 0 <= value < 1:
         raise typer.BadParameter(
-            f"{value} is not in [0, 1): 0 averages nothing, and at 1 the average would never move."
+            f"{value} is not in [0, 1): at 0 nothing is kept of what was, and at 1 nothing is new."
         )
     return value
+
+
+@app.command()
+def resnet(
+    context: typer.Context,
+    data: Data = "fashion-mnist-sample",
+    data_dir: DataDir = None,
+    depth: Annotated[
+        int,
+        typer.Option(help="Layers with weights: 6n + 2 of basic blocks, 9n + 2 of bottlenecks."),
+    ] = 20,
+    block: Annotated[
+        str | None, named(BLOCKS, "What it is made of; default: what fits the depth")
+    ] = None,
+    epochs: Epochs = 10,
+    batch_size: BatchSize = 128,
+    learning_rate: LearningRate = 0.1,
+    schedule: EpochSchedule = "cosine",
+    momentum: Annotated[
+        float, typer.Option(help="What a step keeps of the one before.", callback=_share)
+    ] = 0.9,
+    weight_decay: Annotated[
+        float,
+        typer.Option(
+            help="What weights lose in a step, times the rate; with momentum 0.9, ten times the "
+            "coefficient of an L2 penalty.",
+            min=0.0,
+        ),
+    ] = 2e-3,
+    decay: Annotated[
+        str, named(DECAYS, "What loses weight, kernels alone or gammas, betas and biases too")
+    ] = "kernels",
+    augment: Annotated[
+        bool, typer.Option(help="Move training images by up to 4 pixels, and flip half of them.")
+    ] = True,
+    precision: Annotated[
+        str, named(PRECISIONS, "What is computed in, beside weights and statistics")
+    ] = "float32",
+    seed: Seed = 0,
+    normalization: Normalization = "ours",
+    backend: Backend = None,
+    output: Output = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a pre-activation ResNet, a deep classifier of small images.
+
+    An interrupted run continues with --resume to the same weights, bit for bit.
+    """
+    _train("resnet", context, context.params)
 
 
 @app.command()
@@ -101,7 +157,7 @@ def gan(
         float,
         typer.Option(
             help="What a step keeps of the generator's average, from 0 to below 1.",
-            callback=_average,
+            callback=_share,
         ),
     ] = 0.998,
     samples_every: Annotated[
@@ -115,6 +171,7 @@ def gan(
     seed: Annotated[
         int, typer.Option(help="Decides weights, order and all that is drawn.", min=0)
     ] = 0,
+    normalization: Normalization = "ours",
     backend: Backend = None,
     output: Output = None,
     resume: Resume = False,

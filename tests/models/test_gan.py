@@ -1,6 +1,7 @@
 """The GAN's networks: their shapes, what a class changes, their losses, their gradients."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from batchnorm import BatchNormalization, ConditionalBatchNormalization, SpectralNormalization
+from batchnorm import BatchNormalization, Ghost, PerClass, SpectralNormalization
 from batchnorm.models.gan import discriminator, discriminator_loss, generator, generator_loss
 from batchnorm.train import steps
 from tests.calling import called
@@ -28,6 +29,10 @@ def seeded() -> None:
 
 def parts(model: keras.Model, kind: type[Any]) -> list[Any]:
     return [layer for layer in model._flatten_layers() if type(layer) is kind]
+
+
+def conditional(model: keras.Model) -> list[BatchNormalization]:
+    return [each for each in parts(model, BatchNormalization) if each.affine == PerClass(10)]
 
 
 def latents(count: int, size: int = 8, seed: int = 0) -> Array:
@@ -95,8 +100,12 @@ def test_without_conditions_the_normalizations_are_plain() -> None:
     models = [generator(width=2, latent_size=8, conditional=given) for given in (True, False)]
     names = [[layer.name for layer in model.layers if "block" in layer.name] for model in models]
     assert names == [["block_1", "block_2"]] * 2
-    assert [len(parts(model, ConditionalBatchNormalization)) for model in models] == [4, 0]
-    assert [len(parts(model, BatchNormalization)) for model in models] == [1, 5]
+    assert [len(conditional(model)) for model in models] == [4, 0]
+    assert [len(parts(model, BatchNormalization)) for model in models] == [5, 5]
+    for model in models:
+        last = model.get_layer("normalization")
+        assert last.affine is None and last.activation is None
+        assert isinstance(model.get_layer("relu").input._keras_history.operation, type(last))
     # The class enters through the dense layer alone.
     images = called(models[1], [latents(1).repeat(2, axis=0), one_hot(0, 1)], False)
     assert np.abs(images[0] - images[1]).max() > 0
@@ -118,11 +127,60 @@ def test_classes_differ_from_the_start() -> None:
     for one, other in ((mixed[0], mixed[1]), (mixed[0], images[0]), (mixed[1], images[1])):
         assert np.abs(one - other).mean() > 0.005
     # Gamma and beta of a class are not those of another, around 1 and 0.
-    for layer in parts(model, ConditionalBatchNormalization):
+    assert len(conditional(model)) == 4
+    for layer in conditional(model):
         gamma, beta = to_numpy(layer.gamma), to_numpy(layer.beta)
         assert np.ptp(gamma, axis=0).min() > 0.1 and np.ptp(beta, axis=0).min() > 0.5
         assert gamma.mean() == pytest.approx(1, abs=0.12)
         assert beta.mean() == pytest.approx(0, abs=0.6)
+
+
+NORMALIZATIONS: dict[str, tuple[Callable[..., keras.layers.Layer] | None, type[Any] | None]] = {
+    "ghost": (partial(BatchNormalization, statistics=Ghost(4)), BatchNormalization),
+    "keras": (keras.layers.BatchNormalization, keras.layers.BatchNormalization),
+    "none": (None, None),
+}
+
+
+@pytest.mark.parametrize("name", NORMALIZATIONS)
+def test_other_normalizations_without_conditions(name: str, tmp_path: Path) -> None:
+    maker, kind = NORMALIZATIONS[name]
+    model = generator((8, 8, 1), 3, width=2, latent_size=8, conditional=False, normalization=maker)
+    found = [
+        each
+        for each in model._flatten_layers()
+        if isinstance(each, keras.layers.BatchNormalization)
+    ]
+    assert {type(each) for each in found} == ({kind} if kind else set())
+    assert len(found) == (3 if kind else 0)  # a block's two, and the last
+    assert all(
+        getattr(each, "statistics", None) == (Ghost(4) if name == "ghost" else None)
+        for each in found
+    )
+    assert [layer.name for layer in model.layers][-2:] == ["relu", "image"]
+    inputs = latents(6), one_hot(0, 1, 2, 0, 1, 2, classes=3)
+    images = called(model, list(inputs))
+    assert images.shape == (6, 8, 8, 1) and np.ptp(images) > 0
+    files(model, tmp_path, *inputs)
+
+
+def test_ghost_batches_can_depend_on_the_class() -> None:
+    maker = partial(BatchNormalization, statistics=Ghost(4))
+    model = generator(width=2, latent_size=8, normalization=maker)
+    assert len(conditional(model)) == 4
+    assert {each.statistics for each in parts(model, BatchNormalization)} == {Ghost(4)}
+    # A group of four is normalized by its own moments, whatever the others are.
+    given = latents(8), np.eye(10, dtype="float32")[[0, 1, 2, 3, 4, 5, 6, 7]]
+    other = latents(8, seed=3), given[1]
+    other[0][:4] = given[0][:4]
+    images, changed = called(model, list(given)), called(model, list(other))
+    assert_close(images[:4], changed[:4], 1e-5)
+    assert np.abs(images[4:] - changed[4:]).max() > 1e-3
+
+
+def test_no_normalization_depends_on_no_class() -> None:
+    with pytest.raises(ValueError, match="Without a normalization there is none .* conditional"):
+        generator(width=2, latent_size=8, normalization=None)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from rich.console import Console
 from batchnorm.data import Split
 from batchnorm.models.gan import generator
 from batchnorm.train.run import Run
-from batchnorm.train.settings import ClassifierSettings, GanSettings, Settings
+from batchnorm.train.settings import GanSettings, LeNetSettings, ResNetSettings, Settings
 from batchnorm.train.start import start
 
 TRAIN, TEST = 300, 50
@@ -30,8 +30,8 @@ def split(count: int, seed: int = 0) -> Split:
     return Split(images.astype(np.uint8), labels)
 
 
-def write_idx(folder: Path) -> None:
-    for prefix, part in (("train", split(TRAIN)), ("t10k", split(TEST, seed=1))):
+def write_idx(folder: Path, train: int = TRAIN, test: int = TEST) -> None:
+    for prefix, part in (("train", split(train)), ("t10k", split(test, seed=1))):
         images, labels = part.images[..., 0], part.labels.astype(np.uint8)
         for name, values in (("images-idx3", images), ("labels-idx1", labels)):
             header = struct.pack(f">{1 + values.ndim}I", 0x800 + values.ndim, *values.shape)
@@ -39,8 +39,8 @@ def write_idx(folder: Path) -> None:
             path.write_bytes(gzip.compress(header + values.tobytes(), compresslevel=1))
 
 
-def settings(data_dir: Path, **changes: Any) -> ClassifierSettings:
-    small = ClassifierSettings(
+def settings(data_dir: Path, **changes: Any) -> LeNetSettings:
+    small = LeNetSettings(
         model="lenet",
         data="fashion-mnist",
         data_dir=str(data_dir),
@@ -52,6 +52,29 @@ def settings(data_dir: Path, **changes: Any) -> ClassifierSettings:
         seed=7,
         normalization="ours",
         image_size=None,
+        backend=keras.config.backend(),
+    )
+    return dataclasses.replace(small, **changes)
+
+
+def resnet_settings(data_dir: Path, **changes: Any) -> ResNetSettings:
+    small = ResNetSettings(
+        model="resnet",
+        data="fashion-mnist",
+        data_dir=str(data_dir),
+        depth=8,
+        block=None,
+        epochs=2,
+        batch_size=32,
+        learning_rate=0.01,
+        schedule="cosine",
+        momentum=0.9,
+        weight_decay=2e-3,
+        decay="kernels",
+        augment=True,
+        precision="float32",
+        seed=7,
+        normalization="ours",
         backend=keras.config.backend(),
     )
     return dataclasses.replace(small, **changes)

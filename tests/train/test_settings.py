@@ -4,15 +4,16 @@ from typing import Any
 
 import pytest
 
-from batchnorm.train.settings import ClassifierSettings, GanSettings, Settings
-from tests.train.small import gan_settings, settings
+from batchnorm.train.settings import GanSettings, LeNetSettings, ResNetSettings, Settings
+from tests.train.small import gan_settings, resnet_settings, settings
 
 
 @pytest.mark.parametrize(
     "asked, kind",
     [
-        (settings(Path("data"), image_size=32), ClassifierSettings),
-        (gan_settings(Path()), GanSettings),
+        (settings(Path("data"), image_size=32), LeNetSettings),
+        (resnet_settings(Path(), block="basic", augment=False), ResNetSettings),
+        (gan_settings(Path(), normalization="ghost:8"), GanSettings),
     ],
 )
 def test_settings_survive_json(asked: Settings, kind: type[Settings]) -> None:
@@ -37,10 +38,23 @@ def test_a_missing_setting_is_refused() -> None:
         Settings.from_json(None)
 
 
+def test_a_gan_from_before_there_was_a_choice_had_ours() -> None:
+    asked = gan_settings(Path())
+    values = asked.to_json()
+    assert values.pop("normalization") == "ours"
+    assert Settings.from_json(values) == asked
+    # What had no default then is still missed.
+    for other in (settings(Path()), resnet_settings(Path())):
+        values = other.to_json()
+        del values["normalization"]
+        with pytest.raises(ValueError, match="expected the settings"):
+            Settings.from_json(values)
+
+
 def test_the_model_decides_which_settings_there_are() -> None:
     with pytest.raises(ValueError, match="expected the settings .*samples_every"):
         Settings.from_json({**settings(Path("data")).to_json(), "model": "gan"})
-    with pytest.raises(ValueError, match="expected the settings of lenet, gan"):
+    with pytest.raises(ValueError, match="expected the settings of lenet, resnet, gan"):
         Settings.from_json({**settings(Path("data")).to_json(), "model": "vgg"})
 
 

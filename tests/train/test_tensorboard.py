@@ -9,6 +9,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from batchnorm.train.history import Epoch
+from batchnorm.train.run import Run
 from batchnorm.train.tensorboard import Events, TensorBoard
 
 FIRST = Epoch(1, 0.1, 2.0, 0.25, 3.0, 0.125, 9.0)
@@ -26,17 +27,17 @@ def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     epochs: list[Epoch] = []
-    callback = TensorBoard(tmp_path, epochs)
+    callback = TensorBoard(Run(tmp_path), epochs)
     callback.on_train_begin()
     for epoch in (FIRST, SECOND):
         epochs.append(epoch)
         callback.on_epoch_end(epoch.epoch - 1)
-    assert read(tmp_path / "train") == {
+    assert read(Run(tmp_path).tensorboard / "train") == {
         "loss": [(1, 2.0), (2, 1.0)],
         "accuracy": [(1, 0.25), (2, 0.25)],
         "learning_rate": [(1, pytest.approx(0.1)), (2, pytest.approx(0.1))],
     }
-    assert read(tmp_path / "test") == {
+    assert read(Run(tmp_path).tensorboard / "test") == {
         "loss": [(1, 3.0), (2, 3.0)],
         "accuracy": [(1, 0.125), (2, 0.5)],
     }
@@ -60,11 +61,11 @@ def test_pictures_are_read_back_whole(tmp_path: Path) -> None:
 
 
 def test_a_run_taken_up_again_mends_a_torn_file(tmp_path: Path) -> None:
-    TensorBoard(tmp_path, [FIRST]).on_train_begin()
-    (torn,) = (tmp_path / "train").iterdir()
+    TensorBoard(Run(tmp_path), [FIRST]).on_train_begin()
+    (torn,) = (Run(tmp_path).tensorboard / "train").iterdir()
     torn.write_bytes(torn.read_bytes()[:-5])
-    TensorBoard(tmp_path, [FIRST, SECOND]).on_train_begin()
-    assert read(tmp_path / "train")["loss"] == [(1, 2.0), (2, 1.0)]
+    TensorBoard(Run(tmp_path), [FIRST, SECOND]).on_train_begin()
+    assert read(Run(tmp_path).tensorboard / "train")["loss"] == [(1, 2.0), (2, 1.0)]
 
 
 @pytest.mark.skipif(keras.config.backend() == "tensorflow", reason="has TensorFlow anyway")
@@ -74,7 +75,9 @@ def test_tensorflow_is_not_needed(tmp_path: Path) -> None:
         "sys.modules['tensorflow'] = None",
         "from batchnorm.train.history import Epoch",
         "from batchnorm.train.tensorboard import TensorBoard",
-        f"TensorBoard(pathlib.Path({str(tmp_path)!r}), [Epoch(*range(7))]).on_train_begin()",
+        "from batchnorm.train.run import Run",
+        f"run = Run(pathlib.Path({str(tmp_path)!r}))",
+        "TensorBoard(run, [Epoch(*range(7))]).on_train_begin()",
     ]
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
-    assert read(tmp_path / "train")["loss"] == [(0, 2.0)]
+    assert read(Run(tmp_path).tensorboard / "train")["loss"] == [(0, 2.0)]

@@ -1,17 +1,19 @@
 """A class-conditional GAN: a generator of conditional blocks, a discriminator with projection."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
+from batchnorm.affine import PerClass
 from batchnorm.blocks import ResidualBlock
 from batchnorm.layer import BatchNormalization
-from batchnorm.recipes import ConditionalBatchNormalization
 from batchnorm.spectral import SpectralNormalization
 
 Tensor = Any
 ImageShape = tuple[int, int, int]
+Maker = Callable[..., keras.layers.Layer]
 
 LATENT_SIZE = 64
 SMALLEST = 4  # the side at which a generator begins, at least
@@ -26,6 +28,7 @@ def generator(
     width: int = 16,
     latent_size: int = LATENT_SIZE,
     conditional: bool = True,
+    normalization: Maker | None = BatchNormalization,
 ) -> keras.Model:
     """From latents and a class to an image, through residual blocks that double its size.
 
@@ -44,13 +47,16 @@ def generator(
         width: channels at the full size.
         latent_size: how many numbers an image is made of, standard normal.
         conditional: whether the class enters the normalizations, or the dense layer alone.
+        normalization: makes a normalization layer of options of `BatchNormalization`; `None` for
+            none, if it is not to be conditional.
 
     Returns:
         A functional `keras.Model` from `[latents (N, latent_size), labels (N, n)]`, one-hot or
         mixtures of classes, to images `(N, height, width, channels)` from -1 to 1.
 
     Raises:
-        ValueError: a size is below 1, or the sides cannot be halved even once.
+        ValueError: a size is below 1, or the sides cannot be halved even once; `conditional`
+            without a normalization.
 
     Example:
         >>> import numpy as np
@@ -63,6 +69,8 @@ def generator(
         figure 14 and appendix A; Miyato et al. 2018, arXiv:1802.05957, table 4.
     """
     _check(image_shape, classes=classes, width=width, latent_size=latent_size)
+    if conditional and normalization is None:
+        raise ValueError("Without a normalization there is none that could be conditional.")
     size, doublings = _start(image_shape)
     latents = keras.Input((latent_size,), name="latents")
     labels = keras.Input((classes,), name="labels")
@@ -74,13 +82,15 @@ def generator(
         filters //= 2
         block = ResidualBlock(
             filters,
-            _distinct(classes) if conditional else BatchNormalization,
+            _distinct(classes, normalization) if conditional and normalization else normalization,
             upsample=True,
             preactivation=True,
             name=f"block_{number + 1}",
         )
         x = block(x, labels) if conditional else block(x)
-    x = BatchNormalization(activation="relu", name="normalization")(x)
+    if normalization is not None:
+        x = normalization(name="normalization")(x)
+    x = keras.layers.ReLU(name="relu")(x)
     x = keras.layers.Conv2D(image_shape[-1], 3, padding="same", activation="tanh", name="image")(x)
     return keras.Model([latents, labels], x, name="generator")
 
@@ -174,10 +184,10 @@ def generator_loss(made: Tensor) -> Tensor:
     return -ops.mean(made)
 
 
-def _distinct(classes: int) -> keras.layers.Layer:
+def _distinct(classes: int, normalization: Maker) -> keras.layers.Layer:
     """A normalization whose classes differ from the start."""
-    return ConditionalBatchNormalization(
-        classes,
+    return normalization(
+        affine=PerClass(classes),
         gamma_initializer=keras.initializers.RandomNormal(mean=1.0, stddev=0.2),
         beta_initializer=keras.initializers.RandomNormal(stddev=1.0),
     )

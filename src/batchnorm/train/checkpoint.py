@@ -1,16 +1,14 @@
 """Everything that the rest of a training depends on, in one file."""
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from batchnorm.train.history import Epoch, NonFiniteError, write_csv
-from batchnorm.train.run import Run, RunError, atomic
+from batchnorm.train.run import Run, RunError, atomic, read_arrays
 
 _HISTORY = "history"
 Row = TypeVar("Row", bound=Any)  # a NamedTuple of numbers, the first of them whole
@@ -94,7 +92,7 @@ def restore(path: Path, variables: Sequence[keras.Variable], row: type[Row]) -> 
     Raises:
         RunError: the file is damaged, or of another model.
     """
-    arrays = _read(path)
+    arrays = read_arrays(path, "start again with --overwrite.")
     state = _named(variables)
     shapes = {name: tuple(variable.shape) for name, variable in state.items()}
     rows = arrays.pop(_HISTORY, np.empty((0, 0)))
@@ -107,14 +105,6 @@ def restore(path: Path, variables: Sequence[keras.Variable], row: type[Row]) -> 
     for name, variable in state.items():
         variable.assign(arrays[name])
     return [row(int(first), *values) for first, *values in rows.tolist()]
-
-
-def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path} is damaged ({error}): start again with --overwrite.") from error
 
 
 def _named(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:

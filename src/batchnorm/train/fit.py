@@ -8,17 +8,17 @@ from rich.console import Console
 from batchnorm.train import checkpoint
 from batchnorm.train.batches import Batches, Shuffled, ShuffleEachEpoch
 from batchnorm.train.history import Epoch, History, NonFiniteError, write_csv
-from batchnorm.train.optimizer import OPTIMIZERS, SCHEDULES
 from batchnorm.train.progress import ProgressBar
 from batchnorm.train.run import Run, atomic
-from batchnorm.train.settings import ClassifierSettings
+from batchnorm.train.statistics import Recorder
 from batchnorm.train.tensorboard import TensorBoard
 
 
 def fit(
     run: Run,
-    settings: ClassifierSettings,
+    total: int,
     model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
     train: Shuffled,
     test: Batches,
     show: Console,
@@ -29,10 +29,11 @@ def fit(
     training was interrupted, even by `kill -9`.
 
     Args:
-        run: receives a checkpoint, a line of history and TensorBoard's events after each epoch,
-            and the model in the end.
-        settings: those of the run.
+        run: receives a checkpoint, a line of history, the normalization layers' statistics and
+            TensorBoard's events after each epoch, and the model in the end.
+        total: how many epochs there are to be, with those of the checkpoint.
         model: from images to logits, as it was first built; it is changed in place.
+        optimizer: what takes the steps, not yet built.
         train: what to train on.
         test: what to test with after each epoch.
         show: where to show the progress.
@@ -45,16 +46,16 @@ def fit(
             the last good epoch.
         RunError: a file cannot be read or written.
     """
-    _compile(model, settings, len(train))
+    _compile(model, optimizer)
     epochs: list[Epoch] = []
     if run.checkpoint.exists():
         epochs = checkpoint.restore(run.checkpoint, checkpoint.variables_of(model), Epoch)
         write_csv(run.history, epochs)  # the last time may have ended between the two files
-    with ProgressBar(show, epochs, settings.epochs, len(train)) as progress:
+    with ProgressBar(show, epochs, total, len(train)) as progress:
         try:
             model.fit(
                 train,
-                epochs=settings.epochs,
+                epochs=total,
                 initial_epoch=len(epochs),
                 validation_data=test,
                 # Keras would shuffle the batches by Python's generator, whose state is not saved.
@@ -63,8 +64,9 @@ def fit(
                 callbacks=[
                     ShuffleEachEpoch(train),
                     History(epochs),
+                    Recorder(run, epochs),
                     checkpoint.Checkpoint(run, epochs),
-                    TensorBoard(run.tensorboard, epochs),
+                    TensorBoard(run, epochs),
                     progress,
                 ],
             )
@@ -104,10 +106,9 @@ def make_repeatable(seed: int) -> None:
         torch.use_deterministic_algorithms(True)
 
 
-def _compile(model: keras.Model, settings: ClassifierSettings, steps: int) -> None:
-    schedule = SCHEDULES[settings.schedule](settings.learning_rate, steps * settings.epochs)
+def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
     model.compile(
-        optimizer=OPTIMIZERS[settings.optimizer](schedule),
+        optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )

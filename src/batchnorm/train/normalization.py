@@ -1,13 +1,111 @@
-"""The normalizations that a model can be trained with, by name."""
+"""The normalizations that a model can be trained with, as the command line spells them."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
 
 import keras
 
+from batchnorm.ghost import Ghost
 from batchnorm.layer import BatchNormalization
+from batchnorm.moving import Cumulative, Exponential, ZeroDebiased
+from batchnorm.renorm import Renorm
+from batchnorm.train.run import RunError
 
-NORMALIZATIONS: dict[str, Callable[[], keras.layers.Layer] | None] = {
-    "ours": BatchNormalization,
-    "keras": keras.layers.BatchNormalization,
-    "none": None,
+GRAMMAR = """\
+  ours                this package's layer as it is
+  keras               Keras's layer
+  none                no normalization
+or slots of ours, joined by + as in ghost:32+zero-debiased, each at most once:
+  ghost:SIZE          statistics of groups of SIZE images each, 2 or more
+  renorm[:RMAX,DMAX]  batch renormalization within these limits; 3,5 unless given
+  zero-debiased       moving statistics that forget their initial values
+  cumulative          moving statistics that are the mean over all steps
+  momentum:SHARE      what a step keeps of the moving statistics, from 0 to below 1"""
+
+Maker = Callable[..., keras.layers.Layer]
+
+_WHOLE = ("ours", "keras", "none")
+# How many numbers may follow the colon of a slot.
+_COUNTS = {
+    "ghost": (1,),
+    "renorm": (0, 2),
+    "zero-debiased": (0,),
+    "cumulative": (0,),
+    "momentum": (1,),
 }
+
+
+def normalization(expression: str) -> Maker | None:
+    """What an expression asks for.
+
+    Args:
+        expression: of the `GRAMMAR`.
+
+    Returns:
+        What makes a layer, of further options if there are any; `None` where there is to be none.
+
+    Raises:
+        RunError: the expression is none of the grammar, which the message shows.
+
+    Example:
+        >>> normalization("ghost:32")().statistics
+        Ghost(size=32, strided=False)
+    """
+    if expression == "none":
+        return None
+    if expression == "keras":
+        keras_layer: Maker = keras.layers.BatchNormalization
+        return keras_layer
+    try:
+        slots = {} if expression == "ours" else _slots(expression)
+    except ValueError as error:
+        raise RunError(f"--normalization {expression}: {error} Allowed are\n{GRAMMAR}") from error
+    return partial(BatchNormalization, **slots)
+
+
+def _slots(expression: str) -> dict[str, Any]:
+    terms = _terms(expression)
+    momentum = terms.get("momentum", [0.99])[0]
+    slots: dict[str, Any] = {}
+    if "ghost" in terms:
+        size = terms["ghost"][0]
+        if size < 2 or size % 1:
+            raise ValueError(f"the size of a group must be a whole number from 2, not {size:g}.")
+        slots["statistics"] = Ghost(int(size))
+    if "renorm" in terms:
+        rmax, dmax = terms["renorm"] or (3.0, 5.0)
+        slots["renorm"] = Renorm(rmax=rmax, dmax=dmax)
+    if "cumulative" in terms:
+        if other := {"zero-debiased", "momentum"} & terms.keys():
+            raise ValueError(f"{min(other)} has no meaning beside cumulative, which keeps it all.")
+        slots["moving"] = Cumulative()
+    elif "zero-debiased" in terms:
+        slots["moving"] = ZeroDebiased(momentum)
+    elif "momentum" in terms:
+        slots["moving"] = Exponential(momentum)
+    return slots
+
+
+def _terms(expression: str) -> dict[str, list[float]]:
+    """The slots' names, and the numbers behind them."""
+    terms: dict[str, list[float]] = {}
+    for term in expression.split("+"):
+        name, colon, text = term.partition(":")
+        if name in _WHOLE:
+            raise ValueError(f"{name} stands alone.")
+        if name not in _COUNTS:
+            nearest = get_close_matches(name, (*_WHOLE, *_COUNTS), n=1, cutoff=0.0)[0]
+            raise ValueError(f"{name!r} is unknown; did you mean {nearest!r}?")
+        if name in terms:
+            raise ValueError(f"{name} stands there twice.")
+        try:
+            terms[name] = [float(number) for number in text.split(",")] if colon else []
+        except ValueError:
+            raise ValueError(f"{text!r}, behind {name}, is no number.") from None
+        if len(terms[name]) not in _COUNTS[name]:
+            wanted = " or ".join(map(str, _COUNTS[name]))
+            count = len(terms[name])
+            raise ValueError(f"behind {name} {count} numbers were received, expected {wanted}.")
+    return terms

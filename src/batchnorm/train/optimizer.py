@@ -1,9 +1,11 @@
-"""The optimizers and the schedules of their learning rates, by name."""
+"""The optimizers by name, and how their learning rates fall."""
 
 from collections.abc import Callable
 from typing import Any
 
 import keras
+
+from batchnorm.train.run import RunError
 
 OPTIMIZERS: dict[str, Callable[[Any], keras.optimizers.Optimizer]] = {
     "adam": keras.optimizers.Adam,
@@ -19,3 +21,36 @@ SCHEDULES: dict[str, Callable[[float, int], Any]] = {
     "constant": lambda rate, steps: rate,
     "cosine": keras.optimizers.schedules.CosineDecay,
 }
+
+
+def learning_rates(expression: str, rate: float, epochs: int, steps: int) -> Any:
+    """The learning rate of each step.
+
+    Args:
+        expression: a name of `SCHEDULES`; or `drop:60,90`, for a rate that is divided by 10 after
+            epoch 60, and again after epoch 90.
+        rate: the first one.
+        epochs: how many there are.
+        steps: in an epoch.
+
+    Returns:
+        What an optimizer of Keras's takes.
+
+    Raises:
+        RunError: the expression is neither, or its epochs do not grow, or the last of them is not
+            before the end.
+    """
+    if expression in SCHEDULES:
+        return SCHEDULES[expression](rate, epochs * steps)
+    name, _, text = expression.partition(":")
+    numbers = text.split(",")
+    drops = [int(number) for number in numbers] if all(map(str.isdecimal, numbers)) else []
+    if name != "drop" or not drops or [0, *drops, epochs] != sorted({0, *drops, epochs}):
+        raise RunError(
+            f"--schedule {expression}: expected {', '.join(SCHEDULES)}, or drop:EPOCH,EPOCH for a "
+            "rate that is divided by 10 after these epochs, in their order and before the last, "
+            f"{epochs}."
+        )
+    boundaries = [drop * steps - 1 for drop in drops]  # the last steps before each fall
+    values = [rate / 10**count for count in range(len(drops) + 1)]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)

@@ -9,6 +9,7 @@ from rich.table import Table
 from batchnorm.data import Dataset
 from batchnorm.plots.curves import curves
 from batchnorm.plots.feature_maps import feature_maps
+from batchnorm.train import statistics
 from batchnorm.train.evaluate import accuracy
 from batchnorm.train.history import Epoch
 from batchnorm.train.run import Run, RunError, atomic, write_json
@@ -24,10 +25,11 @@ _ROWS = {
 def write(
     run: Run, settings: ClassifierSettings, data: Dataset, model: keras.Model, epochs: list[Epoch]
 ) -> None:
-    """Measures the trained model, draws both pictures, and marks the run as finished.
+    """Measures the trained model, draws the pictures, and marks the run as finished.
 
     Args:
-        run: receives `curves.png`, `feature_maps.png` and, last, `results.json`.
+        run: receives `curves.png`, `feature_maps.png`, `statistics.png` if there are any, and,
+            last, `results.json`.
         settings: those of the run.
         data: its data; the first test image is the one that is drawn.
         model: trained.
@@ -40,6 +42,8 @@ def write(
     with atomic(run.feature_maps) as temporary:
         title = data.classes[data.test.labels[0]]
         feature_maps(model, data.test.images[0], temporary, title=title)
+    if run.statistics.exists():
+        statistics.draw(run)
     results = {
         "test_accuracy": inference,
         "test_accuracy_batch_statistics": batch,

@@ -4,11 +4,15 @@ import json
 import os
 import platform
 import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from batchnorm.train.settings import Settings
 
@@ -33,6 +37,8 @@ class Run:
         self.tensorboard = folder / "tensorboard"
         self.curves = folder / "curves.png"
         self.feature_maps = folder / "feature_maps.png"
+        self.statistics = folder / "statistics"
+        self.statistics_picture = folder / "statistics.png"
         self.samples = folder / "samples.png"
         self.frames = folder / "frames"
         self.animation = folder / "samples.gif"
@@ -44,6 +50,10 @@ class Run:
     def frame(self, step: int) -> Path:
         """The picture of the samples after a step."""
         return self.frames / f"{step:07d}.png"
+
+    def epoch_statistics(self, epoch: int) -> Path:
+        """The statistics of the normalization layers after an epoch, counted from 1."""
+        return self.statistics / f"{epoch:05d}.npz"
 
     def settings(self) -> Settings:
         """What the run's `config.json` says was asked.
@@ -136,6 +146,23 @@ def atomic(path: Path) -> Iterator[Path]:
         raise RunError(f"{path} cannot be written: {error}. It is as it was before.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_arrays(path: Path, mend: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an `.npz` file.
+
+    Args:
+        path: the file.
+        mend: the advice that an error ends with.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path} is damaged ({error}): {mend}") from error
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """What was asked of a run: everything that decides its result."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, get_type_hints
 
 
@@ -16,7 +16,7 @@ class Settings:
             are.
         batch_size: images in a step; at least 2.
         learning_rate: the highest that the schedule reaches.
-        schedule: a name of `batchnorm.train.optimizer.SCHEDULES`.
+        schedule: how the learning rate falls; see `batchnorm.train.optimizer.learning_rates`.
         seed: decides the first weights and the order of the images; not negative.
         backend: Keras's.
     """
@@ -48,6 +48,8 @@ class Settings:
         if kind is None:
             raise ValueError(f"expected the settings of {', '.join(KINDS)}; received {values!r}")
         hints = get_type_hints(kind)
+        # What a version before this one did not ask has the default that it went by.
+        values = {f.name: f.default for f in fields(kind) if f.default is not MISSING} | values
         if values.keys() != hints.keys():
             raise ValueError(f"expected the settings {', '.join(hints)}; received {values!r}")
         for name, hint in hints.items():
@@ -83,15 +85,47 @@ class ClassifierSettings(Settings):
 
     Attributes:
         epochs: how often each training image is seen.
-        optimizer: a name of `batchnorm.train.optimizer.OPTIMIZERS`.
-        normalization: a name of `batchnorm.train.normalization.NORMALIZATIONS`.
-        image_size: the side in pixels that the network sees; `None` for that of the images.
+        normalization: what `batchnorm.train.normalization.normalization` reads.
     """
 
     epochs: int
-    optimizer: str
     normalization: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeNetSettings(ClassifierSettings):
+    """The settings of a LeNet's training.
+
+    Attributes:
+        optimizer: a name of `batchnorm.train.optimizer.OPTIMIZERS`.
+        image_size: the side in pixels that the network sees; `None` for that of the images.
+    """
+
+    optimizer: str
     image_size: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetSettings(ClassifierSettings):
+    """The settings of a ResNet's training, by stochastic gradient descent with momentum.
+
+    Attributes:
+        depth: of the network, as `batchnorm.models.resnet.resnet` takes it.
+        block: likewise.
+        momentum: what a step keeps of the step before, in [0, 1).
+        weight_decay: how much of itself a weight loses in a step, times the learning rate.
+        decay: what decays: "kernels", or "all", which are the gammas, betas and biases too.
+        augment: whether training images are moved and flipped.
+        precision: Keras's dtype policy.
+    """
+
+    depth: int
+    block: str | None
+    momentum: float
+    weight_decay: float
+    decay: str
+    augment: bool
+    precision: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +143,7 @@ class GanSettings(Settings):
         discriminator_steps: of the discriminator, for each of the generator.
         average: what a step keeps of the generator's average, in [0, 1).
         samples_every: steps between two pictures, lines of the history, checkpoints.
+        normalization: the generator's, as for `ClassifierSettings`.
     """
 
     steps: int
@@ -119,6 +154,11 @@ class GanSettings(Settings):
     discriminator_steps: int
     average: float
     samples_every: int
+    normalization: str = "ours"
 
 
-KINDS: dict[str, type[Settings]] = {"lenet": ClassifierSettings, "gan": GanSettings}
+KINDS: dict[str, type[Settings]] = {
+    "lenet": LeNetSettings,
+    "resnet": ResNetSettings,
+    "gan": GanSettings,
+}

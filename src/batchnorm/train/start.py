@@ -25,7 +25,7 @@ class Training(Protocol):
         """Prints the closing table of a finished run."""
 
 
-TRAININGS: dict[str, Training] = {"lenet": classify, "gan": training}
+TRAININGS: dict[str, Training] = {"lenet": classify, "resnet": classify, "gan": training}
 
 
 def start(run: Run, settings: Settings, overwrite: bool, console: Console) -> None:

@@ -5,13 +5,18 @@ import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy.typing as npt
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from batchnorm.train import statistics
 from batchnorm.train.history import Epoch
+from batchnorm.train.run import Run
 
 # One folder for each curve of a chart, so that train and test share theirs.
 _CURVES = {
@@ -21,23 +26,23 @@ _CURVES = {
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Writes the scalars of each epoch, where `tensorboard --logdir` finds them.
+    """Writes scalars and statistics of each epoch, where `tensorboard --logdir` finds them.
 
     Keras's callback of this name needs TensorFlow whatever the backend is.
 
     Args:
-        folder: receives the folders `train` and `test`.
+        run: the run, whose folder receives `train`, `test` and `statistics`.
         epochs: the history, with this epoch in it already.
     """
 
-    def __init__(self, folder: Path, epochs: list[Epoch]) -> None:
+    def __init__(self, run: Run, epochs: list[Epoch]) -> None:
         super().__init__()
-        self.folder = folder
+        self.run = run
         self.epochs = epochs
 
     def on_train_begin(self, logs: object = None) -> None:
         """Starts new files; those of a run taken up again are replaced, so that none is torn."""
-        self._events = Events(self.folder)
+        self._events = Events(self.run.tensorboard)
         for epoch in self.epochs:
             self._write(epoch)
 
@@ -49,6 +54,8 @@ class TensorBoard(keras.callbacks.Callback):
         for name, tags in _CURVES.items():
             values = {tag: getattr(epoch, field) for tag, field in tags.items()}
             self._events.scalars(name, epoch.epoch, values)
+        if (path := self.run.epoch_statistics(epoch.epoch)).exists():
+            self._events.histograms("statistics", epoch.epoch, statistics.read(path))
 
 
 class Events:
@@ -71,6 +78,17 @@ class Events:
             values: by the tags of the curves.
         """
         self._write(name, step, [Summary.Value(tag=t, simple_value=v) for t, v in values.items()])
+
+    def histograms(self, name: str, step: int, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Adds the distribution of some numbers each.
+
+        Args:
+            name: of the folder.
+            step: that they are of.
+            values: by their tags.
+        """
+        found = (histogram_pb(tag, numbers) for tag, numbers in values.items())
+        self._write(name, step, [value for summary in found for value in summary.value])
 
     def picture(self, name: str, step: int, tag: str, path: Path) -> None:
         """Adds a picture.

@@ -1,5 +1,6 @@
 """Images from a generator, and its moving statistics measured anew."""
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -7,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from batchnorm.layer import BatchNormalization
+from batchnorm import BatchNormalization, Ghost, Renorm
 from batchnorm.models.gan import generator
+from batchnorm.moving import Cumulative, Exponential, ZeroDebiased
 from batchnorm.train.gan import generate as module
 from batchnorm.train.gan.generate import calibrate, generate, latents, recalibrate
 
@@ -114,6 +116,128 @@ def test_of_several_batches_mean_and_variance_are_pooled() -> None:
     np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(variance, rows.var(0), rtol=1e-4)
     assert layer.momentum == 0.7
+
+
+KEPT: dict[str, dict[str, Any]] = {
+    "zero-debiased": {"moving": ZeroDebiased(0.9)},
+    "cumulative": {"moving": Cumulative()},
+    "momentum": {"moving": Exponential(0.7)},
+    "unbiased": {"moving": Exponential(0.7, unbiased=True)},
+    "renorm": {"renorm": Renorm(rmax=3.0, dmax=5.0)},
+    "renorm and zero-debiased": {"renorm": Renorm(), "moving": ZeroDebiased(0.9)},
+    "keras": {"momentum": 0.7},
+    "keras's renorm": {"momentum": 0.7, "renorm": True},
+}
+SLOTS = ("momentum", "moving", "renorm", "statistics")
+
+
+def one_layer(layer: keras.layers.Layer) -> keras.Model:
+    inputs = [keras.Input((3,)), keras.Input((2,))]
+    return keras.Model(inputs, layer(keras.layers.Concatenate()(inputs)))
+
+
+def different_batches() -> list[Any]:
+    """Three batches of 8 rows, whose means differ much."""
+    random = np.random.default_rng(0)
+    return [
+        (random.normal(mean, 2, (8, 3)).astype("f"), random.normal(mean, 3, (8, 2)).astype("f"))
+        for mean in (0, 4, -2)
+    ]
+
+
+def value(layer: keras.layers.Layer, name: str) -> npt.NDArray[Any]:
+    return np.array(keras.ops.convert_to_numpy(getattr(layer, name)))
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_whatever_moves_the_statistics_they_are_measured_anew(name: str) -> None:
+    kind = keras.layers.BatchNormalization if "keras" in name else BatchNormalization
+    layer = kind(epsilon=0.01, **KEPT[name])
+    model, batches = one_layer(layer), different_batches()
+    for batch in batches[:2]:
+        called(model, batch, training=True)
+    slots = {slot: getattr(layer, slot, None) for slot in SLOTS}
+    before = values(model)
+    recalibrate(model, batches)
+    assert {slot: getattr(layer, slot, None) for slot in SLOTS} == slots
+    rows = np.concatenate([np.concatenate(batch, axis=1) for batch in batches])
+    mean, variance = rows.mean(0), rows.var(0)
+    np.testing.assert_allclose(value(layer, "moving_mean"), mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(value(layer, "moving_variance"), variance, rtol=1e-4)
+    inferred = np.concatenate([called(model, batch, training=False) for batch in batches])
+    expected = (rows - mean) / np.sqrt(variance + 0.01)
+    np.testing.assert_allclose(inferred, expected, atol=1e-4)
+    # Renorm's state follows, and nothing else has changed: no step was counted.
+    followed = {path for path in before if path.split("/")[-1] in ("gamma", "beta", "step")}
+    for path in followed:
+        np.testing.assert_array_equal(values(model)[path], before[path])
+    if "renorm" in name:
+        deviation = np.sqrt(variance + 0.01)
+        for one, wanted in (("moving_stddev", deviation), ("renorm_stddev", deviation)):
+            np.testing.assert_allclose(value(layer, one), wanted, rtol=1e-4)
+        np.testing.assert_allclose(value(layer, "renorm_mean"), mean, rtol=1e-4, atol=1e-5)
+
+
+def test_the_next_step_goes_on_from_what_was_measured() -> None:
+    """With the rate of the step that the training was at."""
+    layer = BatchNormalization(moving=ZeroDebiased(0.5))
+    model, batches = one_layer(layer), different_batches()
+    for batch in batches[:2]:
+        called(model, batch, training=True)
+    recalibrate(model, batches)
+    start, rows = value(layer, "moving_mean"), np.concatenate(batches[0], axis=1)
+    called(model, batches[0], training=True)
+    rate = 0.5 / (1 - 0.5**3)
+    expected = start + rate * (rows.mean(0) - start)
+    np.testing.assert_allclose(value(layer, "moving_mean"), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_ghost_batches_are_measured_as_they_are_normalized() -> None:
+    """Within a batch by the mean of its groups' variances, as the layer follows them."""
+    layer = BatchNormalization(statistics=Ghost(4))
+    model, batches = one_layer(layer), different_batches()
+    recalibrate(model, batches)
+    assert layer.statistics == Ghost(4)
+    rows = np.array([np.concatenate(batch, axis=1) for batch in batches])
+    groups = rows.reshape(3, 2, 4, 5)
+    mean = rows.mean((0, 1))
+    np.testing.assert_allclose(value(layer, "moving_mean"), mean, rtol=1e-4, atol=1e-5)
+    within, between = groups.var(2).mean((0, 1)), rows.mean(1).var(0)
+    np.testing.assert_allclose(value(layer, "moving_variance"), within + between, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "maker",
+    [
+        partial(BatchNormalization, statistics=Ghost(10)),
+        partial(BatchNormalization, moving=ZeroDebiased()),
+        partial(BatchNormalization, renorm=Renorm(rmax=1.0, dmax=0.0)),
+        keras.layers.BatchNormalization,
+    ],
+    ids=["ghost", "zero-debiased", "renorm", "keras"],
+)
+def test_every_layer_of_a_generator_is_found(maker: Any) -> None:
+    """Those within its blocks, too; a group of 10 is a batch here."""
+    model = generator(width=2, latent_size=8, conditional=False, normalization=maker)
+    batch = points(10)
+    before = values(model)
+    expected = called(model, batch, training=True)
+    for variable in model.variables:
+        variable.assign(before[variable.path])
+    recalibrate(model, [batch])
+    np.testing.assert_allclose(called(model, batch, training=False), expected, atol=2e-4)
+    moved = [path for path in before if path.endswith(MOVING)]
+    assert len(moved) == 2 * 5
+    for path in moved:
+        assert (values(model)[path] != before[path]).any()
+
+
+def test_a_generator_without_normalizations_has_nothing_to_measure() -> None:
+    model = generator(width=2, latent_size=8, conditional=False, normalization=None)
+    before = values(model)
+    recalibrate(model, [points(4)])
+    for path, after in values(model).items():
+        np.testing.assert_array_equal(after, before[path])
 
 
 def test_an_error_leaves_the_momentum_as_it_was() -> None:

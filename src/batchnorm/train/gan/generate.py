@@ -1,6 +1,6 @@
 """Images from a generator, and the moving statistics that it needs for them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from batchnorm.layer import BatchNormalization
 from batchnorm.statistics import Moments, merge
 from batchnorm.train import steps
 from batchnorm.train.batches import filled
+from batchnorm.variables import start_renorm
 
 Latents = npt.NDArray[np.float32]  # (N, latent_size)
 Mixtures = npt.NDArray[np.float32]  # (N, classes)
@@ -112,7 +112,8 @@ def recalibrate(
         forward: `in_training` of the model, for one that is calibrated often, used for nothing
             else; `None` to compile it.
     """
-    layers = [each for each in model._flatten_layers() if isinstance(each, BatchNormalization)]
+    every = model._flatten_layers()
+    layers = [each for each in every if isinstance(each, keras.layers.BatchNormalization)]
     forward = forward or in_training(model)
     pooled: list[Moments | None] = [None] * len(layers)
     with _remembering_nothing(layers):
@@ -131,19 +132,26 @@ def recalibrate(
         if moments is not None:
             layer.moving_mean.assign(moments.mean)
             layer.moving_variance.assign(moments.variance)
+            start_renorm(layer)
 
 
 @contextmanager
-def _remembering_nothing(layers: Sequence[BatchNormalization]) -> Iterator[None]:
+def _remembering_nothing(layers: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
     """Lets the moving statistics be those of the last batch."""
-    before = [layer.momentum for layer in layers]
+    plain = {"momentum": 0.0, "moving": None, "renorm": False}
+    before = [{name: getattr(layer, name, None) for name in plain} for layer in layers]
     try:
         for layer in layers:
-            layer.momentum = 0.0
+            _set(layer, plain)
         yield
     finally:
-        for layer, momentum in zip(layers, before, strict=True):
-            layer.momentum = momentum
+        for layer, values in zip(layers, before, strict=True):
+            _set(layer, values)
+
+
+def _set(layer: keras.layers.BatchNormalization, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(layer, name, value)
 
 
 def _check(model: keras.Model, latents: Latents, labels: Mixtures) -> None:

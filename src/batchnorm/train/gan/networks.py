@@ -10,6 +10,7 @@ from keras import ops
 from batchnorm.models.gan import discriminator, discriminator_loss, generator, generator_loss
 from batchnorm.train import steps
 from batchnorm.train.gan.generate import in_training
+from batchnorm.train.normalization import normalization
 from batchnorm.train.optimizer import SCHEDULES
 from batchnorm.train.settings import GanSettings
 
@@ -37,12 +38,20 @@ class Networks:
         self, settings: GanSettings, image_shape: tuple[int, int, int], classes: int
     ) -> None:
         self.settings, self.classes = settings, classes
+        conditional = settings.conditioning == "class"
+        layer = normalization(settings.normalization)
+        if conditional and settings.normalization in ("keras", "none"):
+            raise ValueError(
+                f"--normalization {settings.normalization} cannot depend on the class: choose one "
+                "of ours, or --conditioning none."
+            )
         self.generator = generator(
             image_shape,
             classes,
             settings.width,
             settings.latent_size,
-            conditional=settings.conditioning == "class",
+            conditional,
+            layer,
         )
         self.discriminator = discriminator(image_shape, classes, settings.width)
         self.average = keras.models.clone_model(self.generator)

@@ -1,0 +1,84 @@
+"""What must be installed, and which of the backends is chosen."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batchnorm.train.run import Run
+from batchnorm_cli import backend as choosing
+from batchnorm_cli import options
+from tests.cli.calling import call, error, hide
+
+
+def test_a_backend_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "torch")
+    text = error(call("train", "lenet", "--backend", "torch"))
+    assert "pip install 'batchnorm[torch]'" in text
+
+
+def test_no_backend_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, *options.BACKENDS)
+    assert "pip install 'batchnorm[" in error(call("train", "lenet"))
+
+
+@pytest.mark.parametrize("missing", ["matplotlib", "tensorboard"])
+def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    hide(monkeypatch, missing)
+    text = error(call("train", "lenet"))
+    assert missing in text and "pip install 'batchnorm[train]'" in text
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_the_extra_is_named_without(missing: str) -> None:
+    code = f"import sys; sys.modules['{missing}'] = None; import batchnorm_cli"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert "pip install 'batchnorm[train]'" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_gan_needs_pillow(monkeypatch: pytest.MonkeyPatch, untrained: Run) -> None:
+    hide(monkeypatch, "PIL")
+    for command in (("train", "gan"), ("sample", untrained.folder)):
+        assert "PIL is not installed: pip install 'batchnorm[train]'" in error(call(*command))
+
+
+@pytest.mark.parametrize(
+    "variable, configured, hidden, chosen",
+    [
+        ("jax", "torch", (), "jax"),
+        ("", "torch", (), "torch"),
+        ("", "torch", ("torch",), "tensorflow"),
+        ("", "torch", ("torch", "tensorflow"), "jax"),
+        ("", None, (), "tensorflow"),
+    ],
+)
+def test_the_default_backend(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    configured: str | None,
+    hidden: tuple[str, ...],
+    chosen: str,
+) -> None:
+    if configured:
+        (tmp_path / "keras.json").write_text(f'{{"backend": "{configured}"}}')
+    monkeypatch.setenv("KERAS_BACKEND", variable)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    hide(monkeypatch, *hidden)
+    assert choosing.default_backend(None) == chosen
+
+
+def test_tensorflow_is_kept_quiet_unless_asked(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with choosing.quiet_tensorflow():
+        os.write(2, b"loud\n")
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    with choosing.quiet_tensorflow():
+        os.write(2, b"silent\n")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "loud\nafter\n"

@@ -1,0 +1,221 @@
+"""A ResNet from its settings to a folder full of results, whatever interrupts it."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from batchnorm.data import Dataset
+from batchnorm.layer import BatchNormalization
+from batchnorm.train import classify, resnet
+from batchnorm.train.augment import Augmented
+from batchnorm.train.batches import Shuffled
+from batchnorm.train.history import Epoch
+from batchnorm.train.progress import ProgressBar
+from batchnorm.train.run import Run, RunError
+from batchnorm.train.start import resume
+from batchnorm.train.statistics import read
+from tests.train import small
+from tests.train.test_fit import state
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from batchnorm.train.progress import ProgressBar
+from tests.train import small
+
+def kill(self, batch, logs):
+    if len(self.epochs) == 1 and batch == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+ProgressBar.on_train_batch_end = kill
+small.train(Path(sys.argv[1]), small.resnet_settings(Path(sys.argv[2])))
+"""
+EPOCHS = 2
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Official files of so few images that an epoch has three steps."""
+    folder = tmp_path_factory.mktemp("few")
+    small.write_idx(folder, train=100, test=32)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, few: Path) -> Run:
+    """A run that nobody interrupted; not to be changed."""
+    return small.train(tmp_path_factory.mktemp("runs") / "whole", small.resnet_settings(few))
+
+
+@pytest.fixture(autouse=True)
+def policy() -> Iterator[None]:
+    """What is computed in is nobody else's concern, whether a run ends well or not."""
+    before = keras.config.dtype_policy()
+    yield
+    after = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(before)
+    assert after == before
+
+
+def images(side: int, classes: int = 10) -> Dataset:
+    split = small.split(40)._replace(images=np.zeros((40, side, side, 3), np.uint8))
+    return Dataset("squares", split, split, tuple(map(str, range(classes))))
+
+
+def test_a_finished_run_has_everything(whole: Run) -> None:
+    assert sorted(path.name for path in whole.folder.iterdir()) == [
+        "checkpoint.npz",
+        "config.json",
+        "curves.png",
+        "feature_maps.png",
+        "history.csv",
+        "model.keras",
+        "results.json",
+        "statistics",
+        "statistics.png",
+        "tensorboard",
+    ]
+    with whole.history.open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == Epoch._fields
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert [float(row["learning_rate"]) for row in rows] == pytest.approx([0.01, 0.005], rel=1e-4)
+    results = json.loads(whole.results.read_text())
+    assert results["test_accuracy"] == pytest.approx(float(rows[-1]["val_accuracy"]))
+    folders = sorted(path.name for path in whole.tensorboard.iterdir())
+    assert folders == ["statistics", "test", "train"]
+    for path in (whole.curves, whole.feature_maps, whole.statistics_picture):
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_saved_model_is_the_trained_one(whole: Run) -> None:
+    model = keras.models.load_model(whole.model, compile=False)
+    with np.load(whole.checkpoint) as arrays:
+        for number, variable in enumerate(model.variables):
+            value = keras.ops.convert_to_numpy(variable)
+            np.testing.assert_array_equal(value, arrays[f"variable {number}"])
+    kinds = {type(layer) for layer in model._flatten_layers() if "norm" in layer.name}
+    assert kinds == {BatchNormalization}
+
+
+# reported: on JAX and PyTorch Keras's threads have batches ready that were asked for too early
+def test_a_killed_run_ends_as_if_nothing_had_been(tmp_path: Path, few: Path, whole: Run) -> None:
+    """Although its images are moved and flipped at random, by threads that are ahead."""
+    run = Run(tmp_path / "run")
+    command = [sys.executable, "-c", KILLED, str(run.folder), str(few)]
+    assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    with np.load(run.checkpoint) as arrays:
+        assert len(arrays["history"]) == 1
+    assert not run.model.exists()
+    resume(run, {}, small.silent())
+    assert state(run) == state(whole)
+    for epoch in (1, 2):
+        expected, found = (read(each.epoch_statistics(epoch)) for each in (whole, run))
+        assert list(found) == list(expected) and len(found) == 4 * 7
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name], value)
+
+
+def test_half_precision_is_resumed_bit_for_bit(
+    tmp_path: Path, few: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the scale of the loss, which mixed_float16 halves, and raises after enough good steps.
+
+    The folder as a kill in the second epoch would leave it is copied while the training goes on.
+    """
+    run = Run(tmp_path / "copy")
+
+    def copy(self: ProgressBar, batch: int, logs: object) -> None:
+        if len(self.epochs) == 1 and batch == 1:
+            shutil.copytree(tmp_path / "whole", run.folder)
+
+    asked = small.resnet_settings(few, precision="mixed_float16", augment=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressBar, "on_train_batch_end", copy)
+        expected = small.train(tmp_path / "whole", asked)
+    assert not run.results.exists()
+    resume(run, {}, small.silent())
+    assert state(run) == state(expected)
+    model, optimizer = classify.prepare(asked)[-2:]
+    model.compile(optimizer)
+    model.optimizer.build(model.trainable_variables)
+    names = [each.name for each in (*model.variables, *model.optimizer.variables)]
+    assert "dynamic_scale" in names and len(names) == len(state(run)) - 1
+    with np.load(run.checkpoint) as arrays:
+        assert arrays[f"variable {names.index('step_counter')}"] == EPOCHS * (100 // 32)
+
+
+def test_brain_floats_train(few: Path) -> None:
+    asked = small.resnet_settings(few, precision="mixed_bfloat16", normalization="keras")
+    data, train, model, optimizer = classify.prepare(asked)
+    for name, dtype in (
+        ("convolution", "bfloat16"),
+        ("stage_1_block_1", "bfloat16"),
+        ("normalization", "bfloat16"),
+        ("logits", "float32"),
+    ):
+        assert model.get_layer(name).compute_dtype == dtype
+    assert {variable.dtype for variable in model.variables} == {"float32"}
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss)
+    before = [np.array(keras.ops.convert_to_numpy(each)) for each in model.variables]
+    assert np.isfinite(model.train_on_batch(*train[0]))
+    for variable, old in zip(model.variables, before, strict=True):
+        new = keras.ops.convert_to_numpy(variable)
+        assert np.isfinite(new).all() and (new != old).any(), variable.path
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"depth": 21}, r"No ResNet of basic blocks \(6n \+ 2\) or .*Nearest: 20 and 26\."),
+        ({"depth": 26, "block": "bottleneck"}, "No ResNet of bottleneck blocks"),
+        ({"depth": 2}, "No ResNet of"),
+        ({"normalization": "our"}, "--normalization our: .*did you mean 'ours'"),
+        ({"batch_size": 101}, "a batch of 101 out of 100 .* from 2 to 100"),
+        ({"batch_size": 1, "augment": False}, "from 2 to 100"),
+        ({"schedule": "drop:2"}, "--schedule drop:2: expected .* before the last, 2"),
+        ({"schedule": "drop:1,"}, "--schedule drop:1,: expected"),
+        ({"depth": 21, "precision": "mixed_bfloat16"}, "No ResNet of"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_settings_that_make_no_training_leave_no_folder(
+    tmp_path: Path, few: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(RunError, match=words):
+        small.train(tmp_path / "run", small.resnet_settings(few, **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_that_cannot_be_halved_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = small.resnet_settings(tmp_path)
+    with pytest.raises(ValueError, match="at least 4x4 pixels; received 3x3"):
+        resnet.build(asked, images(3))
+    monkeypatch.setattr(classify, "load", lambda *_: images(3))
+    with pytest.raises(RunError, match="at least 4x4 pixels; received 3x3"):
+        small.train(tmp_path / "run", asked)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_data_decide_the_models_ends() -> None:
+    model = resnet.build(small.resnet_settings(Path()), images(4, classes=3))
+    assert (model.input_shape, model.output_shape) == ((None, 4, 4, 3), (None, 3))
+
+
+def test_images_are_moved_unless_told_otherwise() -> None:
+    for augment, kind in ((True, Augmented), (False, Shuffled)):
+        found = resnet.batches(small.resnet_settings(Path(), augment=augment), images(4))
+        assert type(found) is kind and (found.batch_size, found.seed) == (32, 7)
