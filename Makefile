@@ -20,6 +20,9 @@ demo: $(DEMO_READY)
 test test-slow bench: export TF_CPP_MIN_LOG_LEVEL ?= 3
 # A worker for each core: threads of PyTorch's beyond that wait for each other.
 test: export OMP_NUM_THREADS ?= 1
+# What JAX has compiled for one test serves the others, and the next time.
+test: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.venv/jax
+test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 
 test: $(TEST_READY)
 	@set -e; for backend in $(BACKENDS); do echo "== $$backend"; \

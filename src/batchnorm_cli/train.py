@@ -106,7 +106,7 @@ def resnet(
             "coefficient of an L2 penalty.",
             min=0.0,
         ),
-    ] = 2e-3,
+    ] = 5e-3,
     decay: Annotated[
         str, named(DECAYS, "What loses weight, kernels alone or gammas, betas and biases too")
     ] = "kernels",

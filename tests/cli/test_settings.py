@@ -79,7 +79,7 @@ def test_the_options_of_a_resnet_are_its_settings(begun: list[Begun], tmp_path: 
         learning_rate=0.1,
         schedule="cosine",
         momentum=0.9,
-        weight_decay=2e-3,
+        weight_decay=5e-3,
         decay="kernels",
         augment=True,
         precision="float32",

@@ -6,20 +6,6 @@ from matplotlib.figure import Figure
 from batchnorm.plots.curves import curves
 
 
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved while the test runs."""
-    saved: list[Figure] = []
-    save = Figure.savefig
-
-    def keep(figure: Figure, *args: object, **options: object) -> None:
-        saved.append(figure)
-        save(figure, *args, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return saved
-
-
 @pytest.mark.parametrize("epochs", [1, 3, 40])
 def test_two_panels_of_two_curves(tmp_path: Path, figures: list[Figure], epochs: int) -> None:
     history = [

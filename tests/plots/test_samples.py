@@ -11,20 +11,6 @@ from PIL import Image, ImageSequence
 from batchnorm.plots.samples import animation, samples
 
 
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved while the test runs."""
-    saved: list[Figure] = []
-    save = Figure.savefig
-
-    def keep(figure: Figure, *args: object, **options: object) -> None:
-        saved.append(figure)
-        save(figure, *args, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return saved
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     "rows, columns, title", [(3, 4, "step 20"), (1, 1, ""), (2, 1, "long" * 9)]

@@ -3,7 +3,11 @@
 import dataclasses
 import gzip
 import io
+import json
+import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,6 +122,29 @@ def train(folder: Path, asked: Settings) -> Run:
     run = Run(folder)
     start(run, asked, False, silent())
     return run
+
+
+_KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from batchnorm.train.progress import ProgressBar
+from batchnorm.train.settings import Settings
+from tests.train import small
+
+def kill(self, batch, logs):
+    if len(self.epochs) == 1 and batch == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+ProgressBar.on_train_batch_end = kill
+small.train(Path(sys.argv[1]), Settings.from_json(json.loads(sys.argv[2])))
+"""
+
+
+def kill(run: Run, asked: Settings, batch: int) -> None:
+    """Trains in a process of its own, which is killed after a batch of the second epoch."""
+    given = [str(run.folder), json.dumps(asked.to_json()), str(batch)]
+    command = [sys.executable, "-c", _KILLED, *given]
+    assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
 
 
 def silent() -> Console:

@@ -1,9 +1,6 @@
 import csv
 import json
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +17,6 @@ from batchnorm.train.run import Run, RunError
 from batchnorm.train.start import resume
 from tests.train import small
 from tests.train.test_run import full_disk
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from batchnorm.train.progress import ProgressBar
-from batchnorm.train.settings import Settings
-from tests.train import small
-
-def kill(self, batch, logs):
-    if len(self.epochs) == 1 and batch == 4:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-ProgressBar.on_train_batch_end = kill
-small.train(Path(sys.argv[1]), small.settings(Path(sys.argv[2])))
-"""
 
 
 def state(run: Run) -> dict[str, bytes]:
@@ -81,8 +63,7 @@ def test_a_killed_run_ends_as_if_nothing_had_been(
     tmp_path: Path, data_dir: Path, finished: Run
 ) -> None:
     run = Run(tmp_path / "run")
-    command = [sys.executable, "-c", KILLED, str(run.folder), str(data_dir)]
-    assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    small.kill(run, small.settings(data_dir), batch=4)
     with np.load(run.checkpoint) as arrays:
         assert len(arrays["history"]) == 1
     assert not run.model.exists()

@@ -3,9 +3,6 @@
 import csv
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,19 +24,6 @@ from batchnorm.train.statistics import read
 from tests.train import small
 from tests.train.test_fit import state
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from batchnorm.train.progress import ProgressBar
-from tests.train import small
-
-def kill(self, batch, logs):
-    if len(self.epochs) == 1 and batch == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-ProgressBar.on_train_batch_end = kill
-small.train(Path(sys.argv[1]), small.resnet_settings(Path(sys.argv[2])))
-"""
 EPOCHS = 2
 
 
@@ -108,12 +92,10 @@ def test_the_saved_model_is_the_trained_one(whole: Run) -> None:
     assert kinds == {BatchNormalization}
 
 
-# reported: on JAX and PyTorch Keras's threads have batches ready that were asked for too early
 def test_a_killed_run_ends_as_if_nothing_had_been(tmp_path: Path, few: Path, whole: Run) -> None:
     """Although its images are moved and flipped at random, by threads that are ahead."""
     run = Run(tmp_path / "run")
-    command = [sys.executable, "-c", KILLED, str(run.folder), str(few)]
-    assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    small.kill(run, small.resnet_settings(few), batch=1)
     with np.load(run.checkpoint) as arrays:
         assert len(arrays["history"]) == 1
     assert not run.model.exists()

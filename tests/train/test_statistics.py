@@ -301,7 +301,6 @@ def test_a_damaged_file_is_named(tmp_path: Path, data_dir: Path, content: bytes)
 
 
 def test_a_torn_file_is_named(tmp_path: Path, data_dir: Path) -> None:
-    # reported: NumPy leaves the file open, unless it is handed an open one
     run = by_hand(tmp_path / "run", small.settings(data_dir))
     whole = run.epoch_statistics(1).read_bytes()
     run.epoch_statistics(1).write_bytes(whole[: len(whole) // 2])
