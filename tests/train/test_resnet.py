@@ -108,6 +108,7 @@ def test_a_killed_run_ends_as_if_nothing_had_been(tmp_path: Path, few: Path, who
             np.testing.assert_array_equal(found[name], value)
 
 
+@pytest.mark.slow
 def test_half_precision_is_resumed_bit_for_bit(
     tmp_path: Path, few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
