@@ -24,9 +24,10 @@ test: export OMP_NUM_THREADS ?= 1
 test: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.venv/jax
 test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 
+# A file to a worker, so that what its tests share is trained, and compiled, once.
 test: $(TEST_READY)
 	@set -e; for backend in $(BACKENDS); do echo "== $$backend"; \
-	  KERAS_BACKEND=$$backend $(BIN)/pytest -q -n 2 -m "not slow"; done
+	  KERAS_BACKEND=$$backend $(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"; done
 
 test-slow: $(TEST_READY)
 	@set -e; for backend in $(BACKENDS); do echo "== $$backend"; \

@@ -1,6 +1,6 @@
 """What normalization layers keep, over the epochs of a training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-History = Mapping[int, Mapping[str, npt.NDArray[Any]]]
+Array = npt.NDArray[Any]
+History = Mapping[int, Mapping[str, Array]]
 
 _PANELS = {
     "moving_mean": "moving mean",
@@ -41,11 +42,7 @@ def statistics(history: History, path: Path) -> None:
     if not history or not any(history.values()):
         raise ValueError("there are no statistics to draw")
     epochs = sorted(history)
-    columns: dict[str, dict[str, list[npt.NDArray[Any]]]] = {name: {} for name in _PANELS}
-    for name in history[epochs[0]]:
-        kind, _, layer = name.partition("/")
-        columns[kind][layer] = [history[epoch][name] for epoch in epochs]
-    columns = {kind: layers for kind, layers in columns.items() if layers}
+    columns = _columns([history[epoch] for epoch in epochs])
     layers = list(columns["moving_mean"])
     width = min(1.2 + max(_COLUMN * len(layers), 4.0), _WIDEST)
     figure = Figure(figsize=(width, _ROW * len(columns) + 1.6), layout="constrained")
@@ -65,9 +62,16 @@ def statistics(history: History, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _draw(
-    axes: Axes, kind: str, layers: list[str], found: Mapping[str, list[npt.NDArray[Any]]]
-) -> None:
+def _columns(epochs: Sequence[Mapping[str, Array]]) -> dict[str, dict[str, list[Array]]]:
+    """The values of each epoch by kind and layer."""
+    columns: dict[str, dict[str, list[Array]]] = {}
+    for name in epochs[0]:
+        kind, _, layer = name.partition("/")
+        columns.setdefault(kind, {})[layer] = [epoch[name] for epoch in epochs]
+    return columns
+
+
+def _draw(axes: Axes, kind: str, layers: list[str], found: Mapping[str, list[Array]]) -> None:
     for column, layer in enumerate(layers):
         if layer not in found:
             continue
