@@ -18,6 +18,19 @@ from batchnorm.train.start import resume
 from tests.train import small
 from tests.train.test_run import full_disk
 
+FILES = [
+    "checkpoint.npz",
+    "config.json",
+    "curves.png",
+    "feature_maps.png",
+    "history.csv",
+    "model.keras",
+    "results.json",
+    "statistics",
+    "statistics.png",
+    "tensorboard",
+]
+
 
 def state(run: Run) -> dict[str, bytes]:
     """Every bit of weights, statistics and optimizer at the end of a run, and all but the times
@@ -28,18 +41,7 @@ def state(run: Run) -> dict[str, bytes]:
 
 
 def test_a_finished_run_has_everything(finished: Run) -> None:
-    assert sorted(path.name for path in finished.folder.iterdir()) == [
-        "checkpoint.npz",
-        "config.json",
-        "curves.png",
-        "feature_maps.png",
-        "history.csv",
-        "model.keras",
-        "results.json",
-        "statistics",
-        "statistics.png",
-        "tensorboard",
-    ]
+    assert sorted(path.name for path in finished.folder.iterdir()) == FILES
     with finished.history.open() as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == Epoch._fields
@@ -51,12 +53,18 @@ def test_a_finished_run_has_everything(finished: Run) -> None:
     assert results["gap"] == results["test_accuracy_batch_statistics"] - results["test_accuracy"]
 
 
-def test_the_saved_model_is_the_trained_one(finished: Run) -> None:
-    model = keras.models.load_model(finished.model, compile=False)
-    with np.load(finished.checkpoint) as arrays:
+def saved(run: Run) -> keras.Model:
+    """The model of a run's file, which must be as its checkpoint says."""
+    model = keras.models.load_model(run.model, compile=False)
+    with np.load(run.checkpoint) as arrays:
         for number, variable in enumerate(model.variables):
             value = keras.ops.convert_to_numpy(variable)
             np.testing.assert_array_equal(value, arrays[f"variable {number}"])
+    return model
+
+
+def test_the_saved_model_is_the_trained_one(finished: Run) -> None:
+    assert saved(finished).name == "lenet"
 
 
 def test_a_killed_run_ends_as_if_nothing_had_been(

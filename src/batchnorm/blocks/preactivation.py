@@ -1,8 +1,7 @@
 """The blocks of pre-activation residual networks: normalization and activation come first."""
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,16 +10,11 @@ from batchnorm.blocks.normalized import Normalization, Normalized, Shape, Tensor
 from batchnorm.layer import BatchNormalization
 
 
-class _Convolution(NamedTuple):
-    """One of a block's convolutions."""
-
-    filters: int
-    size: int
-    stride: int
-
-
 class _PreactivationBlock(Normalized):
     """Normalization, leaky ReLU and convolution, some times over, and a way past them."""
+
+    # For each convolution the size of its kernel, and which part of the filters it has.
+    layout: tuple[tuple[int, int], ...]
 
     def __init__(
         self,
@@ -36,17 +30,23 @@ class _PreactivationBlock(Normalized):
         self.stride = whole("stride", stride)
         self.activate_before_residual = bool(activate_before_residual)
         self.relu_leakiness = leakiness(relu_leakiness)
-        self.plan = self._convolutions()
+        if filters % (part := max(part for _, part in self.layout)):
+            raise ValueError(
+                f"filters must be a multiple of {part}, because the block works on 1/{part} of "
+                f"them; received {filters}."
+            )
 
     def build(self, inputs_shape: Shape, condition_shape: Any = None) -> None:
         """Makes normalizations and convolutions, in the order of their use."""
         self.normalizations: list[Any] = []
         self.convolutions: list[Any] = []
         shape = tuple(inputs_shape)
-        for number, convolution in enumerate(self.plan, 1):
-            name = str(number)
+        for number, (size, part) in enumerate(self.layout, 1):
+            name, stride = str(number), self.stride if number == 1 else 1
             self.normalizations.append(self.new_normalization(name, shape, condition_shape))
-            self.convolutions.append(self.new_convolution(name, shape, *convolution))
+            self.convolutions.append(
+                self.new_convolution(name, shape, self.filters // part, size, stride)
+            )
             shape = self.convolutions[-1].compute_output_shape(shape)
         self.convolution_skip = None
         if inputs_shape[-1] != self.filters or self.stride > 1:
@@ -79,9 +79,6 @@ class _PreactivationBlock(Normalized):
             "activate_before_residual": self.activate_before_residual,
             "relu_leakiness": self.relu_leakiness,
         }
-
-    def _convolutions(self) -> Sequence[_Convolution]:
-        raise NotImplementedError
 
 
 @keras.saving.register_keras_serializable(package="batchnorm")
@@ -127,8 +124,7 @@ class BasicBlock(_PreactivationBlock):
         ResNet.
     """
 
-    def _convolutions(self) -> Sequence[_Convolution]:
-        return _Convolution(self.filters, 3, self.stride), _Convolution(self.filters, 3, 1)
+    layout = ((3, 1), (3, 1))
 
 
 @keras.saving.register_keras_serializable(package="batchnorm")
@@ -172,18 +168,7 @@ class BottleneckBlock(_PreactivationBlock):
         arXiv:1512.03385, section 4.1, with the stride where TensorFlow's research ResNet has it.
     """
 
-    def _convolutions(self) -> Sequence[_Convolution]:
-        quarter, rest = divmod(self.filters, 4)
-        if rest:
-            raise ValueError(
-                "filters must be a multiple of 4, because the block works on a quarter of them; "
-                f"received {self.filters}."
-            )
-        return (
-            _Convolution(quarter, 1, self.stride),
-            _Convolution(quarter, 3, 1),
-            _Convolution(self.filters, 1, 1),
-        )
+    layout = ((1, 4), (3, 4), (1, 1))
 
 
 def leakiness(value: float) -> float:

@@ -8,6 +8,7 @@ from keras import ops
 
 from batchnorm.affine import PerClass
 from batchnorm.blocks import ResidualBlock
+from batchnorm.blocks.normalized import whole
 from batchnorm.layer import BatchNormalization
 from batchnorm.spectral import SpectralNormalization
 
@@ -69,8 +70,6 @@ def generator(
         figure 14 and appendix A; Miyato et al. 2018, arXiv:1802.05957, table 4.
     """
     _check(image_shape, classes=classes, width=width, latent_size=latent_size)
-    if conditional and normalization is None:
-        raise ValueError("Without a normalization there is none that could be conditional.")
     size, doublings = _start(image_shape)
     latents = keras.Input((latent_size,), name="latents")
     labels = keras.Input((classes,), name="labels")
@@ -82,7 +81,7 @@ def generator(
         filters //= 2
         block = ResidualBlock(
             filters,
-            _distinct(classes, normalization) if conditional and normalization else normalization,
+            _distinct(classes, normalization) if conditional else normalization,
             upsample=True,
             preactivation=True,
             name=f"block_{number + 1}",
@@ -184,8 +183,10 @@ def generator_loss(made: Tensor) -> Tensor:
     return -ops.mean(made)
 
 
-def _distinct(classes: int, normalization: Maker) -> keras.layers.Layer:
+def _distinct(classes: int, normalization: Maker | None) -> keras.layers.Layer:
     """A normalization whose classes differ from the start."""
+    if normalization is None:
+        raise ValueError("Without a normalization there is none that could be conditional.")
     return normalization(
         affine=PerClass(classes),
         gamma_initializer=keras.initializers.RandomNormal(mean=1.0, stddev=0.2),
@@ -221,8 +222,7 @@ def _start(image_shape: ImageShape) -> tuple[tuple[int, int], int]:
 
 def _check(image_shape: ImageShape, **sizes: int) -> None:
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a whole number from 1; received {size!r}.")
+        whole(name, size)
     if _start(image_shape)[1] == 0:
         raise ValueError(
             f"Images of {image_shape[0]}x{image_shape[1]} cannot be halved: the blocks double "

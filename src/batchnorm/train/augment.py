@@ -32,6 +32,7 @@ class Augmented(Shuffled):
 
     def __init__(self, split: Split, batch_size: int, seed: int) -> None:
         super().__init__(split, batch_size, seed)
+        self._epoch = 0
         # Not Keras 3.15's workers: fit looks at a batch before the first epoch, and those that they
         # have prepared by then come first in it, on PyTorch and JAX.
         self._thread = ThreadPoolExecutor(max_workers=1)
@@ -40,6 +41,7 @@ class Augmented(Shuffled):
     def start(self, epoch: int) -> None:
         """Puts the images in the order of an epoch, counted from 0."""
         super().start(epoch)
+        self._epoch = epoch
         self._ahead.clear()
 
     def __getitem__(self, index: int) -> Batch:
@@ -47,7 +49,7 @@ class Augmented(Shuffled):
         for each in range(index, min(index + AHEAD, len(self))):
             if each not in self._ahead:
                 # Without the 1, batch 0 would share its numbers with the order.
-                random = np.random.default_rng((self.seed, self.epoch, each, 1))
+                random = np.random.default_rng((self.seed, self._epoch, each, 1))
                 self._ahead[each] = self._thread.submit(_moved, super().__getitem__(each), random)
         return self._ahead.pop(index).result()
 

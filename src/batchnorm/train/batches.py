@@ -79,7 +79,6 @@ class Shuffled(Batches):
             )
         super().__init__(split, batch_size)
         self.seed = seed
-        self.epoch = 0
 
     def __len__(self) -> int:
         """How many whole batches there are."""
@@ -87,7 +86,6 @@ class Shuffled(Batches):
 
     def start(self, epoch: int) -> None:
         """Puts the images in the order of an epoch, counted from 0."""
-        self.epoch = epoch
         self.order = np.random.default_rng((self.seed, epoch)).permutation(len(self.order))
 
 
