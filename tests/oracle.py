@@ -67,7 +67,8 @@ class Options(NamedTuple):
     # (size, strided): G = ceil(N / size) groups of axis 0 are measured apart, each of size that
     # follow one another, the last of what is left; strided, group j is j, j + G, j + 2G, ...
     ghost: tuple[int, bool] | None = None
-    rate: float = 0.01  # the batch's share in a moving statistic
+    # The batch's share in a moving statistic, or in the mean and in what the variance follows.
+    rate: float | tuple[float, float] = 0.01
     # The variance of a group whose weights sum to n > 1 moves the state n / max(n - 1, 1) times.
     unbiased: bool = False
     # (rmin, rmax, dmax, the rate of renorm_mean and renorm_stddev); a None is no limit.
@@ -343,7 +344,9 @@ def _forward(x: npt.ArrayLike, state: Mapping[str, npt.ArrayLike], options: Opti
     if counts:
         parts = np.array(counts) / np.sum(counts)
         mean, variance, corrected = np.einsum("g,gmc->mc", parts, moments)
-        towards = [("moving_mean", mean, rate), ("moving_variance", corrected, rate)]
+        mean_rate, variance_rate = np.broadcast_to(rate, 2)
+        towards = [("moving_mean", mean, mean_rate)]
+        towards += [("moving_variance", corrected, variance_rate)]
         if renorm is not None:
             *limits, own_rate = renorm
             unlimited = zip(limits, (0.0, np.inf, np.inf), strict=True)
@@ -352,7 +355,7 @@ def _forward(x: npt.ArrayLike, state: Mapping[str, npt.ArrayLike], options: Opti
             floored = np.maximum(new["renorm_stddev"], np.sqrt(epsilon))
             r = np.clip(stddev / floored, rmin, rmax)
             d = np.clip((mean - new["renorm_mean"]) / floored, -dmax, dmax)
-            towards += [("moving_stddev", np.sqrt(corrected + epsilon), rate)]
+            towards += [("moving_stddev", np.sqrt(corrected + epsilon), variance_rate)]
             towards += [("renorm_mean", mean, own_rate), ("renorm_stddev", stddev, own_rate)]
         if np.isfinite([mean, corrected]).all():
             new |= {name: (1.0 - part) * new[name] + part * to for name, to, part in towards}

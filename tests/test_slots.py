@@ -64,6 +64,12 @@ SLOTS: dict[str, dict[str, Any]] = {
         "unbiased": (Exponential(0.9, unbiased=True), 5, lambda t: 0.1, True),
         "ZeroDebiased": (ZeroDebiased(0.9), 0, lambda t: 0.1 / (1 - 0.9 ** (t + 1)), False),
         "ZeroDebiased at 3": (ZeroDebiased(0.9), 3, lambda t: 0.1 / (1 - 0.9 ** (t + 1)), False),
+        "mean debiased": (
+            ZeroDebiased(0.9, unbiased=True, variance=False),
+            3,
+            lambda t: (0.1 / (1 - 0.9 ** (t + 1)), 0.1),
+            True,
+        ),
         "Cumulative": (Cumulative(), 2, lambda t: 1 / (t + 1), False),
         "schedule": (Exponential(FADES), 4, lambda t: 0.5 - t / 32, False),
     },

@@ -1,6 +1,7 @@
 """Batch normalization as a function: the stages in order, state passed in and handed back."""
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import keras
@@ -80,8 +81,8 @@ def batch_norm(
         not finite. Weights that are negative in code that is compiled make y NaN.
 
     Raises:
-        ValueError: `axis` is out of range, `x` is complex, the state lacks a name, or a shape does
-            not fit; a weight is negative; the adjustment returns no pair.
+        ValueError: `axis` or `epsilon` is out of range, `x` is complex, the state lacks a name, or
+            a shape does not fit; a weight is negative; the adjustment returns no pair.
 
     Example:
         >>> import numpy as np
@@ -95,7 +96,7 @@ def batch_norm(
     References:
         Ioffe and Szegedy 2015, arXiv:1502.03167, Algorithms 1 and 2.
     """
-    x = ops.convert_to_tensor(x)
+    x, epsilon = ops.convert_to_tensor(x), not_negative(epsilon)
     plan = kernels.plan(len(x.shape), axis, keras.backend.standardize_dtype(x.dtype))
     known = _checked(state, state_names(moving, renorm), plan, x.shape)
     affine = Affine(
@@ -142,6 +143,16 @@ def state_names(moving: Moving = _MOVING, renorm: Renorm | None = None) -> tuple
         *(renorm.state if renorm else ()),
         *(("step",) if counts else ()),
     )
+
+
+def not_negative(epsilon: float) -> float:
+    """An epsilon that is none below 0, if it can be read."""
+    if isinstance(epsilon, Real) and not epsilon >= 0:
+        raise ValueError(
+            f"epsilon must be at least 0, received {epsilon}. It is added to the variance under "
+            "a root; 1e-3 is the default."
+        )
+    return epsilon
 
 
 def _adjusted(adjustment: Adjustment, plan: Plan, x: Tensor) -> Affine:

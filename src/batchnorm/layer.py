@@ -11,7 +11,7 @@ from keras import ops
 
 from batchnorm import combinations, kernels, variables
 from batchnorm.affine import Conditional, Given
-from batchnorm.functional import Adjustment, batch_norm, state_names
+from batchnorm.functional import Adjustment, batch_norm, not_negative, state_names
 from batchnorm.ghost import Ghost
 from batchnorm.moving import Exponential, Moving
 from batchnorm.renorm import Renorm
@@ -122,7 +122,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if renorm is True:
             Renorm.from_clipping(renorm_clipping, renorm_momentum)  # likewise
         super().__init__(
-            epsilon=_not_negative(epsilon),
+            epsilon=not_negative(epsilon),
             center=center and not isinstance(affine, Given),
             scale=scale and not isinstance(affine, Given),
             beta_initializer=beta_initializer,
@@ -286,12 +286,3 @@ _DEFAULTS = {
 def _axes(axis: Sequence[int]) -> int | tuple[int, ...]:
     """The axes; tf.keras saved even one as a list."""
     return axis[0] if len(axis) == 1 else tuple(axis)
-
-
-def _not_negative(epsilon: float) -> float:
-    if not epsilon >= 0:
-        raise ValueError(
-            f"epsilon must be at least 0, received {epsilon}. It is added to the variance under "
-            "a root; 1e-3 is the default."
-        )
-    return epsilon

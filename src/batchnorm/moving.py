@@ -26,12 +26,15 @@ class Moving(Protocol):
     def counts(self) -> bool:
         """Whether the rate depends on the step, so that steps have to be counted."""
 
-    def rate(self, step: Tensor) -> Tensor:
+    def rate(self, step: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """How far the moving statistics go towards the batch's, 0 to 1.
 
         Args:
             step: how many batches they have followed before, a float scalar; `None` if `counts`
                 is false.
+
+        Returns:
+            A scalar; or two, the mean's and the variance's.
         """
 
     def get_config(self) -> dict[str, Any]:
@@ -90,11 +93,13 @@ class ZeroDebiased(Slot):
     moving += (1 - momentum) / (1 - momentum**t) * (batch - moving),  t = 1, 2, ...
 
     The first batch replaces the initial values, the early ones are averaged evenly, and after about
-    `1 / (1 - momentum)` batches it is `Exponential`. Mean and variance alike.
+    `1 / (1 - momentum)` batches it is `Exponential`.
 
     Args:
         momentum: as for `Exponential`. With a schedule it is that of the step.
         unbiased: as for `Exponential`.
+        variance: whether the moving variance is averaged like this, too; `False` for the moving
+            mean alone, which is TensorFlow 1's `zero_debias_moving_mean=True`.
 
     Raises:
         ValueError: `momentum` is outside [0, 1).
@@ -109,6 +114,7 @@ class ZeroDebiased(Slot):
 
     momentum: Scheduled = 0.99
     unbiased: bool = False
+    variance: bool = True
 
     counts = True
 
@@ -116,15 +122,16 @@ class ZeroDebiased(Slot):
         """Refuses a momentum that is none."""
         check_momentum("momentum", self.momentum)
 
-    def rate(self, step: Tensor) -> Tensor:
-        """How far a step goes towards the batch."""
+    def rate(self, step: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """How far a step goes towards the batch; the mean and the variance, if they differ."""
         step = ops.convert_to_tensor(step)
         # Not above what float32 can tell from 1: a rate of 0 / 0 at step 0 would follow.
         rate = 1 - at(self.momentum, step, 0.0, 1 - 2.0**-24)
         # log(momentum), exact where it is near 1.
         kept = ops.log1p(-ops.convert_to_tensor(rate, step.dtype))
         # A first rate that is rounded to above 1 would make a variance negative.
-        return ops.where(step > 0, -rate / ops.expm1((step + 1) * kept), 1.0)
+        debiased = ops.where(step > 0, -rate / ops.expm1((step + 1) * kept), 1.0)
+        return debiased if self.variance else (debiased, rate)
 
 
 @keras.saving.register_keras_serializable(package="batchnorm")

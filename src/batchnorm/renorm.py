@@ -133,7 +133,7 @@ class Renorm(Slot):
         state: Mapping[str, Tensor],
         batch: Moments,
         variance: Tensor,
-        rate: Tensor,
+        rates: tuple[Tensor, Tensor],
         step: Tensor,
         epsilon: float,
     ) -> dict[str, Tensor]:
@@ -143,15 +143,15 @@ class Renorm(Slot):
             state: before it.
             batch: its moments.
             variance: what the moving variance follows, biased or not.
-            rate: of the moving statistics.
+            rates: of the moving mean and of the moving variance.
             step: batches before this one, where something is a schedule.
             epsilon: added to the variance under the root.
         """
         own = 1 - at(self.momentum, step, 0.0, 1.0)
         stddev = ops.sqrt(batch.variance + epsilon)
-        moving_stddev = update(state["moving_stddev"], ops.sqrt(variance + epsilon), rate)
+        moving_stddev = update(state["moving_stddev"], ops.sqrt(variance + epsilon), rates[1])
         return {
-            "moving_mean": update(state["moving_mean"], batch.mean, rate),
+            "moving_mean": update(state["moving_mean"], batch.mean, rates[0]),
             "moving_variance": ops.relu(moving_stddev * moving_stddev - epsilon),
             "moving_stddev": moving_stddev,
             "renorm_mean": update(state["renorm_mean"], batch.mean, own),
@@ -196,7 +196,7 @@ class OldRenorm(Renorm):
         state: Mapping[str, Tensor],
         batch: Moments,
         variance: Tensor,
-        rate: Tensor,
+        rates: tuple[Tensor, Tensor],
         step: Tensor,
         epsilon: float,
     ) -> dict[str, Tensor]:
@@ -205,8 +205,10 @@ class OldRenorm(Renorm):
         mean = update(state["renorm_mean"], batch.mean, own)
         stddev = update(state["renorm_stddev"], ops.sqrt(variance + epsilon), own)
         return {
-            "moving_mean": update(state["moving_mean"], mean, rate),
-            "moving_variance": update(state["moving_variance"], stddev * stddev - epsilon, rate),
+            "moving_mean": update(state["moving_mean"], mean, rates[0]),
+            "moving_variance": update(
+                state["moving_variance"], stddev * stddev - epsilon, rates[1]
+            ),
             "renorm_mean": mean,
             "renorm_stddev": stddev,
         }

@@ -124,12 +124,13 @@ def advance(
         batch, followed = average(batch), average(followed)
     step = ops.cast(state["step"], dtype) if "step" in state else None
     rate = moving.rate(step)
+    rates = rate if isinstance(rate, tuple) else (rate, rate)
     if renorm is not None:
-        new = renorm.step(state, batch, followed.variance, rate, step, epsilon)
+        new = renorm.step(state, batch, followed.variance, rates, step, epsilon)
     else:
         new = {
-            "moving_mean": update(state["moving_mean"], batch.mean, rate),
-            "moving_variance": update(state["moving_variance"], followed.variance, rate),
+            "moving_mean": update(state["moving_mean"], batch.mean, rates[0]),
+            "moving_variance": update(state["moving_variance"], followed.variance, rates[1]),
         }
     kept = usable(batch)
     new = {name: ops.where(kept, value, state[name]) for name, value in new.items()}
