@@ -1,6 +1,7 @@
 """What the original systems computed; `../shared/golden/README.md` says how."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,20 @@ class Case:
     about: dict[str, Any]
     arrays: dict[str, Array]
     variables: dict[str, Array]
+
+
+def momentum(case: Case) -> float:
+    """What a step of the original's kept: it rounded the rate to float32, 1.5e-8 of 0.1, whatever
+    the dtype of its variables."""
+    kwargs = case.about["kwargs"]
+    kept = kwargs.get("momentum", kwargs.get("decay"))
+    return 1.0 - float(np.float32(1.0 - kept))
+
+
+def adjustment(case: Case) -> Callable[[Any], tuple[Array, Array]]:
+    """The original's, which does not depend on the shape."""
+    pair = (case.arrays["adj_scale"], case.arrays["adj_bias"])
+    return lambda shape: pair
 
 
 @cache

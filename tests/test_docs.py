@@ -52,7 +52,7 @@ def modules() -> dict[str, str]:
     return {
         name.removesuffix(".__init__"): path.read_text("utf-8")
         for name, path in names.items()
-        if name.split(".")[-1] not in others
+        if not others & {*name.split(".")}
     }
 
 
@@ -494,6 +494,13 @@ TESTED = {
     "batchnorm.statistics.moments",
     "batchnorm.train.gan.metrics.frechet_distance",
 }
+# Those of graph code are in tests/contrib/test_formulas.py.
+if keras.backend.backend() == "tensorflow":
+    TESTED |= {
+        "batchnorm.contrib.tensorflow.batch_norm.batch_norm",
+        "batchnorm.contrib.tensorflow.initializers.variance_scaling_initializer",
+        "batchnorm.contrib.tensorflow.initializers.xavier_initializer",
+    }
 
 
 def test_no_formula_goes_untested() -> None:

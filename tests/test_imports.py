@@ -59,7 +59,7 @@ ROOMS: dict[str, set[str]] = {
     "reference": set(),
     "train": LAYER | {"recipes", "models", "data", "plots", "variables"},
     "batchnorm": LAYER | {"recipes", "spectral", "blocks"},
-    "batchnorm_cli": {"batchnorm", "train", "data"},
+    "batchnorm_cli": {"batchnorm", "train", "data", "models", "contrib"},
 }
 
 # Which other libraries a room may import, and for its modules those that a line names.
@@ -87,7 +87,7 @@ BACKENDS = {"tensorflow", "jax", "torch"}
 
 
 class Import(NamedTuple):
-    """One import: of which module, and whether it stands within a function."""
+    """One import: of which module, and whether it runs when a function does, or never."""
 
     module: str
     within: bool
@@ -99,9 +99,10 @@ def imports(source: str, importer: str = "batchnorm.somewhere") -> set[Import]:
     functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
     within = {
         id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, functions)
-        for node in ast.walk(function)
+        for block in ast.walk(tree)
+        if isinstance(block, functions)
+        or (isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING")
+        for node in ast.walk(block)
     }
     found = set()
     for node in ast.walk(tree):
@@ -188,8 +189,8 @@ def test_backends_are_imported_when_they_are_needed() -> None:
     for module, path in MODULES.items():
         for found in imports(path.read_text("utf-8"), module):
             named = found.module.split(".")
-            is_backend = named[0] in BACKENDS or (ours(found.module) and named[-1] in BACKENDS)
-            if is_backend and module.split(".")[-1] not in BACKENDS:
+            is_backend = named[0] in BACKENDS or (ours(found.module) and BACKENDS & {*named})
+            if is_backend and not BACKENDS & {*module.split(".")}:
                 assert found.within, f"{module} imports {found.module} before it is needed"
 
 

@@ -1,0 +1,123 @@
+"""What the variables of a checkpoint are, by their names: parameters, slots, shadows, counts."""
+
+import re
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+
+from batchnorm.contrib.checkpoint.saver_file import FLOATS, Entry
+
+VARIABLE = "variable"
+SHADOW = "moving average of a variable"
+DEBIAS = "zero-debias"
+_SLOT = "optimizer slot"
+_STATE = "optimizer state"
+_STEP = "global step"
+
+_OPTIMIZERS = (
+    "Adadelta|Adagrad|AdagradDA|Adam|AdamW|AdaMax|Adamax|AMSGrad|Ftrl|LARSOptimizer|Momentum|Nadam|"
+    "RMSProp|RMSprop|SGD"
+)
+_SLOT_NAME = re.compile(rf"(?:{_OPTIMIZERS})(?:_\d+)?")
+_KERAS_STATE = re.compile(
+    r"iter|iterations|decay|learning_rate|lr|beta_1|beta_2|rho|momentum|rms|accumulator|m|v|vhat"
+)
+_POWER = re.compile(r"beta[12]_power(?:_\d+)?")
+SHADOW_NAME = "ExponentialMovingAverage"
+# Leaves of parameters, which are none of a slot's even below a variable.
+PARAMETERS = frozenset(
+    "weights kernel biases bias depthwise_weights depthwise_kernel pointwise_weights "
+    "pointwise_kernel gamma beta moving_mean moving_variance".split()
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a variable is.
+
+    Attributes:
+        what: in words.
+        owner: the variable that it belongs to, if there is one; not always in the file.
+    """
+
+    what: str
+    owner: str | None = None
+
+
+def kinds(entries: Mapping[str, Entry]) -> dict[str, Kind]:
+    """What each variable of a checkpoint is.
+
+    Args:
+        entries: by name.
+
+    Returns:
+        A kind by name.
+    """
+    return {name: _kind(name, entry, entries) for name, entry in entries.items()}
+
+
+def _kind(name: str, entry: Entry, names: Container[str]) -> Kind:
+    scope, _, leaf = name.rpartition("/")
+    if leaf == "global_step" and not entry.shape:
+        return Kind(_STEP)
+    if _POWER.fullmatch(leaf) and not entry.shape:
+        return Kind(_STATE)
+    if leaf == SHADOW_NAME:
+        return Kind(SHADOW, _owner(scope, names) or scope)
+    if leaf in ("biased", "local_step"):
+        return Kind(DEBIAS, _owner(scope, names) or scope)
+    if _SLOT_NAME.fullmatch(leaf) and scope:
+        return Kind(_SLOT, _owner(scope, names) or scope)
+    if _KERAS_STATE.fullmatch(leaf) and any(map(_SLOT_NAME.fullmatch, scope.split("/"))):
+        return Kind(_STATE)
+    if scope in names and leaf not in PARAMETERS:  # by an optimizer with a name of its own
+        return Kind(_SLOT, scope)
+    numbers = entry.dtype in FLOATS or entry.dtype.startswith(("int", "uint", "bool"))
+    return Kind(VARIABLE if numbers else f"{entry.dtype}, no numbers")
+
+
+def _owner(scope: str, names: Container[str]) -> str | None:
+    """The longest end of a name that is a variable: where it was made, scopes come first."""
+    parts = scope.split("/")
+    ends = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((end for end in ends if end in names), None)
+
+
+class Contents:
+    """The variables of a checkpoint that a model can take.
+
+    Args:
+        entries: all by name.
+        shadows: whether their exponential moving averages take the place of variables.
+
+    Attributes:
+        entries: as above.
+        kinds: by name, of all.
+        plain: those that a model can take without being told so, by the name of the variable.
+
+    Raises:
+        ValueError: there is no shadow in the file, though they are wanted.
+    """
+
+    def __init__(self, entries: Mapping[str, Entry], shadows: bool) -> None:
+        self.entries, self.kinds, self.shadows = entries, kinds(entries), shadows
+        plain = [name for name, kind in self.kinds.items() if kind.what == VARIABLE]
+        self._shadows = {
+            str(kind.owner): name for name, kind in self.kinds.items() if kind.what == SHADOW
+        }
+        if shadows and not self._shadows:
+            raise ValueError(
+                f"shadows=True, but no variable of the checkpoint is called .../{SHADOW_NAME}: it "
+                "has no moving averages of variables. Leave shadows=True out."
+            )
+        self.plain = {
+            name: entries[self.actual(name)]
+            for name in sorted({*plain, *(self._shadows if shadows else ())})
+        }
+
+    def actual(self, name: str) -> str:
+        """The name of what is read for a variable: its shadow's, if that is wanted."""
+        return self._shadows.get(name, name) if self.shadows else name
+
+    def shadow(self, name: str) -> str | None:
+        """The name of a variable's shadow, if the file has it."""
+        return self._shadows.get(name)

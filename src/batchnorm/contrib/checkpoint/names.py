@@ -1,0 +1,168 @@
+"""What the argument `names` of `load_checkpoint` says, checked against model and checkpoint."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from batchnorm.contrib.checkpoint.fit import Source, misshapen, named
+from batchnorm.contrib.checkpoint.kinds import Contents
+from batchnorm.contrib.checkpoint.scopes import Group
+from batchnorm.contrib.checkpoint.targets import Target, Wanted
+
+Names = Mapping[str, str | None] | Callable[[str], str | None] | None
+
+
+@dataclass
+class Named:
+    """What is said about variables and layers.
+
+    Attributes:
+        sources: of single variables.
+        groups: the scopes of layers.
+        prefixes: the scopes of layers that layers with variables lie in, by their path.
+        kept: variables that are to keep their values.
+        problems: what cannot be done, in words.
+    """
+
+    sources: dict[Wanted, Source] = field(default_factory=dict)
+    groups: dict[Target, Group] = field(default_factory=dict)
+    prefixes: dict[str, str] = field(default_factory=dict)
+    kept: set[Wanted] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+    def given(self, target: Target) -> list[Wanted]:
+        """The variables of a layer about which nothing is left to find out."""
+        done = self.sources.keys() | self.kept
+        return [wanted for wanted in target.wanted if wanted in done]
+
+
+def read_names(
+    names: Names, targets: Sequence[Target], groups: Sequence[Group], contents: Contents
+) -> Named:
+    """Resolves names into variables, layers and scopes.
+
+    Args:
+        names: of `load_checkpoint`.
+        targets: the model's layers.
+        groups: the checkpoint's scopes.
+        contents: of the checkpoint.
+
+    Raises:
+        ValueError: `names` is neither a dictionary, a function nor `None`.
+    """
+    reader = _Reader(targets, groups, contents)
+    if names is None:
+        return reader.found
+    if callable(names):
+        for target in targets:
+            for wanted in target.wanted:
+                if (name := names(wanted.path)) is not None:
+                    reader.variable(target, wanted, wanted.path, name)
+        return reader.found
+    if not isinstance(names, Mapping):
+        raise ValueError(
+            "names must be a dictionary from layers or variables of the model to scopes or "
+            "variables of the checkpoint, a function from a variable's path, or None; received "
+            f"{names!r}."
+        )
+    for key, name in names.items():
+        reader.entry(key, name)
+    return reader.found
+
+
+class _Reader:
+    def __init__(
+        self, targets: Sequence[Target], groups: Sequence[Group], contents: Contents
+    ) -> None:
+        self.targets, self.groups, self.contents = targets, groups, contents
+        self.found = Named()
+
+    def entry(self, key: str, name: str | None) -> None:
+        """One of a dictionary's."""
+        if name is not None and not isinstance(name, str):
+            self._problem(f"names[{key!r}] must be a name or None, received {name!r}.")
+            return
+        variables, layers = self._variables(key), self._layers(key)
+        inside = [each for each in self.targets if any(_below(key, a) for a in each.aliases)]
+        paths = [wanted.path for _, wanted in variables] or [each.path for each in layers]
+        if len(paths) > 1:
+            shown = ", ".join(paths)
+            self._problem(f"names: {key!r} may be any of {shown}; write the whole path.")
+        elif not paths and not inside:
+            known = [wanted.path for each in self.targets for wanted in each.wanted]
+            known += [alias for each in self.targets for alias in each.aliases]
+            self._problem(
+                f"names: {key!r} is neither a layer nor a variable of the model.", key, known
+            )
+        elif name is None:
+            kept = variables or [(each, w) for each in layers or inside for w in each.wanted]
+            self.found.kept.update(wanted for _, wanted in kept)
+        elif variables:
+            self.variable(*variables[0], key, name)
+        elif layers:
+            self._layer(layers[0], key, name)
+        else:
+            self._prefix(key, name)
+
+    def _variables(self, key: str) -> list[tuple[Target, Wanted]]:
+        return [
+            (target, wanted)
+            for target in self.targets
+            for wanted in target.wanted
+            if key in (wanted.path, f"{target.path}/{wanted.name}", wanted.variable.path)
+        ]
+
+    def _layers(self, key: str) -> list[Target]:
+        return [target for target in self.targets if key in target.aliases] or [
+            target for target in self.targets if target.layer.name == key
+        ]
+
+    def variable(self, target: Target, wanted: Wanted, key: str, name: str) -> None:
+        """A variable of the model, and one of the checkpoint."""
+        name = name.removesuffix(":0")  # a tensor's name, as TensorFlow 1 prints it
+        if name not in self.contents.plain and name not in self.contents.entries:
+            scope = any(_below(name, each) for each in self.contents.plain)
+            is_scope = " It is a scope; name a variable in it." if scope else ""
+            known = self.contents.plain.keys() | self.contents.entries.keys()
+            self._problem(
+                f"names: {name!r}, for {key!r}, is no variable of the checkpoint.{is_scope}",
+                name,
+                known,
+            )
+            return
+        source = named(target, wanted, name, self.contents, "names")
+        self.found.sources[wanted] = source
+        if problem := misshapen(source, self.contents):
+            self._problem(problem)
+
+    def _layer(self, target: Target, key: str, name: str) -> None:
+        scopes = [each for each in self.groups if each.scope == name.rstrip("/")]
+        fitting = [each for each in scopes if each.normalization == target.normalization]
+        if fitting:
+            self.found.groups[target] = fitting[0]
+            return
+        if scopes:
+            has = ", ".join(sorted(scopes[0].leaves))
+            self._problem(f"names: {name!r}, for {key!r}, has {has}, which {target} cannot take.")
+            return
+        is_variable = name in self.contents.entries
+        hint = f" It is a variable: write {key + '/'!r} and its name." if is_variable else ""
+        known = [each.scope for each in self.groups if each.normalization == target.normalization]
+        self._problem(
+            f"names: {name!r}, for {key!r}, is no scope of the checkpoint.{hint}", name, known
+        )
+
+    def _prefix(self, key: str, name: str) -> None:
+        if any(_below(name, each.scope) or each.scope == name for each in self.groups):
+            self.found.prefixes[key] = name
+            return
+        known = {"/".join(each.scope.split("/")[:n]) for each in self.groups for n in range(1, 9)}
+        self._problem(f"names: {name!r}, for {key!r}, is no scope of the checkpoint.", name, known)
+
+    def _problem(self, text: str, wrong: str = "", known: Iterable[str] = ()) -> None:
+        close = get_close_matches(wrong, sorted(set(known)), n=3, cutoff=0.4)
+        self.found.problems.append(text + (f" Close: {', '.join(close)}." if close else ""))
+
+
+def _below(path: str, other: str) -> bool:
+    return other.startswith(f"{path}/")

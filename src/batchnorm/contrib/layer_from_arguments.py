@@ -1,0 +1,180 @@
+"""The way out of graph code: the Keras 3 layer that a call of `batch_norm` becomes."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import keras
+
+from batchnorm.contrib.original import UPDATE_OPS, check_parameters, original
+from batchnorm.layer import BatchNormalization
+from batchnorm.moving import Exponential, ZeroDebiased
+from batchnorm.renorm import OldRenorm, Renorm
+
+# What a constructor has no place for, and where it goes.
+REFUSED = {
+    "inputs": "Call the layer with them; rank= tells how many axes they have.",
+    "is_training": "Say it at each call: layer(x, training=...).",
+    "batch_weights": "Give them to each call, layer(x, sample_weight=...), and fused=False here: "
+    "beside weights contrib's fused kernel did not run.",
+    "reuse": "Call the same layer again; its variables are its own.",
+    "variables_collections": "There are no collections; the layer has weights.",
+    "outputs_collections": "There are no collections; keras.Model(inputs, layer.output) has them.",
+    "trainable": "In Keras trainable=False means inference mode, too, which contrib's did not. Set "
+    "layer.gamma.trainable and layer.beta.trainable to False after building it.",
+}
+HARMLESS = {"reuse": (None, False), "trainable": (True,)}
+
+
+def layer_from_arguments(
+    *,
+    decay: float = 0.999,
+    center: bool = True,
+    scale: bool = False,
+    epsilon: float = 0.001,
+    activation_fn: Callable[[Any], Any] | None = None,
+    param_initializers: Mapping[str, Any] | None = None,
+    param_regularizers: Mapping[str, Any] | None = None,
+    updates_collections: str | None = UPDATE_OPS,
+    fused: bool | None = None,
+    data_format: str = "NHWC",
+    zero_debias_moving_mean: bool = False,
+    scope: str | None = None,
+    renorm: bool = False,
+    renorm_clipping: Mapping[str, float] | None = None,
+    renorm_decay: float = 0.99,
+    adjustment: Callable[[Any], Any] | None = None,
+    rank: int = 4,
+    version: str = "1.15",
+    dtype: Any = None,
+    **others: Any,
+) -> BatchNormalization:
+    """The layer that behaves as `tf.contrib.layers.batch_norm` did with the same arguments.
+
+    It runs on every backend, and its numbers are the original's: outputs, gradients and statistics.
+
+    Args:
+        decay: momentum.
+        center: whether there is a beta.
+        scale: whether there is a gamma; False by default, unlike Keras's.
+        epsilon: added to the variance under the root.
+        activation_fn: activation. Of `tf.nn` those that Keras has too; others as they are.
+        param_initializers: of any of beta, gamma, moving_mean and moving_variance; TensorFlow's own
+            as Keras's of the same name.
+        param_regularizers: of beta and gamma.
+        updates_collections: UPDATE_OPS or `None`: the layer records a step when it is called.
+        fused: whether contrib ran its fused kernel where it could, which recorded n / (n - 1) times
+            the variance; the layer then has `moving=Exponential(decay, unbiased=True)`.
+        data_format: axis, -1 for NHWC and 1 for NCHW.
+        zero_debias_moving_mean: `moving=ZeroDebiased(decay, variance=False)`.
+        scope: name, with underscores for slashes.
+        renorm: batch renormalization.
+        renorm_clipping: of rmin, rmax and dmax, numbers; for a limit that changes give
+            `BatchNormalization` a `Renorm` with schedules.
+        renorm_decay: renorm_momentum.
+        adjustment: adjustment; it is called with a tuple, and computes with `keras.ops` if it is to
+            run on another backend than TensorFlow.
+        rank: of the inputs: the fused kernel ran for 2 and 4, and since TensorFlow 2 for 5.
+        version: of the TensorFlow that is followed; until 1.13 renorm was another one.
+        dtype: of the layer, Keras's policy by default.
+        **others: what a constructor has no place for: refused, with the reason.
+
+    Returns:
+        `BatchNormalization`.
+
+    Raises:
+        ValueError: an argument has no counterpart, is unknown or out of range.
+
+    Example:
+        >>> layer = layer_from_arguments(decay=0.9, scale=True, fused=False)
+        >>> layer.momentum, layer.epsilon, layer.center, layer.scale
+        (0.9, 0.001, True, True)
+    """
+    _refuse(others)
+    if updates_collections not in (UPDATE_OPS, None):
+        raise ValueError(
+            f"updates_collections={updates_collections!r} has no counterpart: there are no "
+            "collections, and the layer records a step when it is called. Leave it out."
+        )
+    if data_format not in ("NHWC", "NCHW"):
+        raise ValueError(f"data_format has to be either NCHW or NHWC. Received {data_format!r}.")
+    check_parameters(param_initializers, param_regularizers)
+    if rank < 2:
+        raise ValueError(f"rank must be 2 or more, that of (N, ..., C); received {rank}.")
+    since = _parsed(version)
+    went = original(
+        rank,
+        keras.dtype_policies.get(dtype).compute_dtype,
+        fused=fused,
+        renorm=renorm,
+        adjustment=adjustment,
+        zero_debias_moving_mean=zero_debias_moving_mean,
+        updates_collections=updates_collections,
+        version=since,
+    )
+    options: dict[str, Any] = {"momentum": decay}
+    if zero_debias_moving_mean:
+        options = {"moving": ZeroDebiased(decay, went.unbiased, variance=False)}
+    elif went.unbiased:
+        options = {"moving": Exponential(decay, unbiased=True)}
+    if renorm:
+        kind = OldRenorm if since < (1, 14) else Renorm
+        options["renorm"] = kind.from_clipping(renorm_clipping, renorm_decay)
+    for name, initializer in (param_initializers or {}).items():
+        options[f"{name}_initializer"] = _initializer(initializer)
+    for name, regularizer in (param_regularizers or {}).items():
+        options[f"{name}_regularizer"] = regularizer
+    return BatchNormalization(
+        axis=1 if data_format == "NCHW" else -1,
+        epsilon=epsilon,
+        center=center,
+        scale=scale,
+        adjustment=adjustment,
+        activation=_activation(activation_fn),
+        name=scope and scope.strip("/").replace("/", "_"),
+        dtype=dtype,
+        **options,
+    )
+
+
+def _refuse(others: Mapping[str, Any]) -> None:
+    for name, value in others.items():
+        if name not in REFUSED:
+            known = [*inspect.signature(layer_from_arguments).parameters, *REFUSED]
+            nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"contrib's batch_norm had no argument {name!r}; did you mean {nearest!r}?"
+            )
+        if not any(value is each for each in HARMLESS.get(name, (None,))):
+            raise ValueError(f"{name} has no counterpart in a layer's constructor. {REFUSED[name]}")
+
+
+def _parsed(version: str) -> tuple[int, int]:
+    if found := re.match(r"(\d+)\.(\d+)", version):
+        return int(found[1]), int(found[2])
+    raise ValueError(f'version must be TensorFlow\'s, such as "1.15"; received {version!r}.')
+
+
+def _initializer(initializer: Any) -> Any:
+    """Keras's for TensorFlow's of the same name; others as they are."""
+    kind = type(initializer)
+    if not kind.__module__.startswith("tensorflow."):
+        return initializer
+    kept = getattr(keras.initializers, kind.__name__, None)
+    if kept is None:
+        raise ValueError(
+            f"{kind.__name__} of TensorFlow has no namesake in keras.initializers; give one of "
+            "those, or a function from shape and dtype to a tensor."
+        )
+    allowed = inspect.signature(kept).parameters
+    config = initializer.get_config()
+    return kept(**{name: value for name, value in config.items() if name in allowed})
+
+
+def _activation(function: Callable[[Any], Any] | None) -> Any:
+    """Keras's for TensorFlow's of the same name; others as they are."""
+    if str(getattr(function, "__module__", "")).startswith("tensorflow."):
+        return getattr(keras.activations, getattr(function, "__name__", ""), function)
+    return function

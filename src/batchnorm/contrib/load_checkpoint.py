@@ -1,0 +1,141 @@
+"""`load_checkpoint`: the weights of a TensorFlow 1 checkpoint, in a Keras model."""
+
+import os
+from typing import Any
+
+from batchnorm.contrib.checkpoint import explain
+from batchnorm.contrib.checkpoint.fit import Source, misshapen
+from batchnorm.contrib.checkpoint.kinds import Contents
+from batchnorm.contrib.checkpoint.match import Matching
+from batchnorm.contrib.checkpoint.names import Named, Names, read_names
+from batchnorm.contrib.checkpoint.report import Report
+from batchnorm.contrib.checkpoint.saver_file import SaverFile, open_checkpoint
+from batchnorm.contrib.checkpoint.scopes import groups
+from batchnorm.contrib.checkpoint.targets import targets
+from batchnorm.contrib.checkpoint.values import Value, value_of
+
+Model = Any  # a keras.Model; Keras has no types
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str], model: Model, names: Names = None, *, shadows: bool = False
+) -> Report:
+    """Loads a checkpoint of TensorFlow 1's `tf.train.Saver` into a Keras model, on any backend.
+
+    Each layer takes its variables from one scope of the checkpoint, found in this order:
+
+    1. by `names`;
+    2. by its name: `conv1/kernel` from `conv1/weights`, where case, separators, a scope around
+       the whole checkpoint, and the synonyms of "batch norm" and a few more words make no
+       difference; `conv1_bn` from `conv1/BatchNorm`, and so what normalizes the output of the
+       layer of `conv1`, in a functional model. Names with numbers that Keras gave, as in
+       `conv2d_1`, count only if the checkpoint has just the same ones;
+    3. by shape, if exactly one free scope has just the variables of the layer, and fits no other
+       layer that has none.
+
+    The names of variables are those of tf.contrib (slim) or of tf.layers and tf.keras; other
+    layers' are taken as they are. Nothing is guessed: where a layer's scope is not certain, or does
+    not fit it, the error says everything that is wrong, and the model stays as it is.
+
+    `BatchNormalization` takes its state in the form that it has, too: `local_step` of zero-debias
+    where the layer counts steps, with `ZeroDebiased(momentum, variance=False)` as tf.contrib did;
+    the state of renorm since TensorFlow 1.14, and that until 1.13, whose weighted sums are divided
+    by their weights, with the steps of `OldRenorm` from these weights. Where the layer has renorm
+    and the checkpoint has not, it starts from the moving mean and variance.
+
+    Args:
+        path: the prefix, such as `folder/model.ckpt-6`, one of the checkpoint's files, or its
+            folder, for the latest checkpoint in it.
+        model: built. All of its variables are loaded.
+        names: a dictionary from a layer's name or path, or a variable's path, in the model to a
+            scope, or a variable, in the checkpoint; `None` for one leaves it as it is. Or a
+            function from a variable's path to a variable's name in the checkpoint, or `None` where
+            it does not know.
+        shadows: whether to load a variable's exponential moving average,
+            `.../ExponentialMovingAverage`, where there is one, in place of its value.
+
+    Returns:
+        What became of each variable of the checkpoint; `print` shows it.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint, or one of its files is missing.
+        ImportError: TensorFlow is not installed, which reads the file on every backend.
+        ValueError: the file is damaged or was not written by a Saver; or it does not fit the model,
+            or not for certain.
+
+    Example:
+        >>> import keras, tensorflow as tf
+        >>> from tempfile import mkdtemp
+        >>> with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        ...     weights = tf.compat.v1.get_variable("fc/weights", initializer=[[1.0], [2.0]])
+        ...     session.run(weights.initializer)
+        ...     prefix = tf.compat.v1.train.Saver().save(session, f"{mkdtemp()}/model.ckpt")
+        >>> dense = keras.layers.Dense(1, use_bias=False, name="fc")
+        >>> model = keras.Sequential([keras.Input((2,)), dense])
+        >>> report = load_checkpoint(prefix, model)
+        >>> report.loaded[0].checkpoint, report.loaded[0].how
+        ('fc/weights', 'name')
+        >>> keras.ops.convert_to_numpy(dense.kernel).tolist()
+        [[1.0], [2.0]]
+    """
+    layers = targets(model)
+    file = open_checkpoint(path)
+    contents = Contents(file.entries, shadows)
+    scopes = groups(contents)
+    named = read_names(names, layers, scopes, contents)
+    matching = Matching(layers, scopes, contents, named)
+    sources, reasons, problems = _planned(matching, named)
+    values = _values(sources, file, contents, problems)
+    if problems:
+        raise ValueError(
+            f"{file.prefix} does not fit the model, which stays as it was:\n"
+            + "\n".join(f"- {problem}" for problem in problems)
+            + explain.advice(matching, matching.candidates())
+        )
+    for source, value in zip(sources, values, strict=True):
+        source.wanted.variable.assign(value.value)
+    read = {name for source in sources for name in source.names}
+    return Report(
+        file.prefix,
+        tuple(value.loaded for value in values),
+        explain.left_over(contents, set(map(contents.actual, read)), reasons),
+        tuple(each.path for layer in layers for each in layer.wanted if each in named.kept),
+    )
+
+
+def _planned(matching: Matching, named: Named) -> tuple[list[Source], dict[str, str], list[str]]:
+    """The sources of the variables, why others are not used, and what is wrong."""
+    sources: list[Source] = []
+    reasons: dict[str, str] = {}
+    problems = list(named.problems)
+    candidates = matching.candidates()
+    for target in matching.targets:
+        found = {
+            wanted: named.sources[wanted]
+            for wanted in named.given(target)
+            if wanted in named.sources
+        }
+        if target in matching.found:
+            fit = matching.fit(target, *matching.found[target])
+            found |= {source.wanted: source for source in fit.sources}
+            problems += fit.problems
+            reasons |= fit.unused
+        elif target in candidates:
+            problems.append(explain.unmatched(target, matching, candidates))
+        sources += [found[wanted] for wanted in target.wanted if wanted in found]
+    return sources, reasons, problems
+
+
+def _values(
+    sources: list[Source], file: SaverFile, contents: Contents, problems: list[str]
+) -> list[Value]:
+    """The values of those that have the right shape; what is wrong is added to the problems."""
+    values = []
+    for source in sources:
+        if misshapen(source, contents):  # which is among the problems already
+            continue
+        try:
+            values.append(value_of(source, file, contents))
+        except ValueError as error:
+            problems.append(str(error))
+    return values

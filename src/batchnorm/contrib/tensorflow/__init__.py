@@ -1,0 +1,34 @@
+"""Graph code as tf.contrib's users wrote it, on today's TensorFlow: public API of it alone."""
+
+from batchnorm.contrib.tensorflow.arg_scope import add_arg_scope, arg_scope
+from batchnorm.contrib.tensorflow.batch_norm import batch_norm
+from batchnorm.contrib.tensorflow.convolution import (
+    conv1d,
+    conv2d,
+    conv3d,
+    convolution,
+    convolution1d,
+    convolution2d,
+    convolution3d,
+)
+from batchnorm.contrib.tensorflow.fully_connected import fully_connected
+from batchnorm.contrib.tensorflow.initializers import (
+    variance_scaling_initializer,
+    xavier_initializer,
+)
+
+__all__ = [
+    "add_arg_scope",
+    "arg_scope",
+    "batch_norm",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "convolution",
+    "convolution1d",
+    "convolution2d",
+    "convolution3d",
+    "fully_connected",
+    "variance_scaling_initializer",
+    "xavier_initializer",
+]

@@ -1,0 +1,226 @@
+"""Defaults for the arguments of functions, within a block: `arg_scope`."""
+
+import difflib
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MethodType
+from typing import Any, Generic, ParamSpec, TypeVar
+
+Function = Callable[..., Any]
+# By a function's key, the defaults of its arguments.
+Scope = dict[str, dict[str, Any]]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_scope: ContextVar[Scope] = ContextVar("arg_scope")
+_decorated: dict[str, "_Scoped[..., Any]"] = {}
+
+
+@contextmanager
+def arg_scope(
+    functions: list[Function] | tuple[Function, ...] | Scope, /, **arguments: Any
+) -> Iterator[Scope]:
+    """Gives arguments of functions a default, for all calls within a `with` block.
+
+    Scopes nest: an inner one adds to the outer one, and wins. What a call passes wins over both.
+    Each thread has its own.
+
+    Args:
+        functions: those that take the defaults, each decorated with `add_arg_scope`; or what an
+            earlier `arg_scope` gave, which replaces all that holds outside.
+        **arguments: their defaults. Every function must have each of them.
+
+    Yields:
+        The scope: for each function, by its key, the defaults that hold.
+
+    Raises:
+        TypeError: `functions` is neither; a function does not have one of the arguments.
+        ValueError: a function is not decorated; there are arguments beside an earlier scope.
+
+    Example:
+        >>> @add_arg_scope
+        ... def power(base, exponent=2):
+        ...     return base**exponent
+        >>> with arg_scope([power], exponent=3) as cubes:
+        ...     power(2), power(2, exponent=1)
+        (8, 2)
+        >>> with arg_scope(cubes):
+        ...     power(2)
+        8
+    """
+    if isinstance(functions, dict):
+        if arguments:
+            raise ValueError(
+                f"A scope that is used again takes no further arguments; received "
+                f"{', '.join(arguments)}. Open one within the other: "
+                "`with arg_scope(scope), arg_scope([...], ...):`."
+            )
+        scope = {key: dict(defaults) for key, defaults in functions.items()}
+    elif isinstance(functions, list | tuple):
+        scope = dict(current_arg_scope())
+        for function in functions:
+            key = _check(function, arguments)
+            scope[key] = {**scope.get(key, {}), **arguments}
+    else:
+        raise TypeError(
+            "arg_scope takes a list or a tuple of functions, or the dictionary that an earlier "
+            f"arg_scope gave; received {functions!r}."
+        )
+    token = _scope.set(scope)
+    try:
+        yield scope
+    finally:
+        _scope.reset(token)
+
+
+def add_arg_scope(function: Callable[P, R]) -> Callable[P, R]:
+    """Makes a function take its defaults from `arg_scope`, and from that of tf_slim.
+
+    A call's own arguments win over `arg_scope`, that over tf_slim's scope (where tf_slim is
+    imported), and that over the defaults of the function. Usually a decorator.
+
+    Args:
+        function: any; its name, docstring and signature stay.
+
+    Returns:
+        The function that does so.
+
+    Example:
+        >>> @add_arg_scope
+        ... def power(base, exponent=2):
+        ...     return base**exponent
+        >>> with arg_scope([power], exponent=3):
+        ...     power(2)
+        8
+    """
+    return function if isinstance(function, _Scoped) else _Scoped(function)
+
+
+def current_arg_scope() -> Scope:
+    """The scope that holds here.
+
+    Returns:
+        For each function, by its key, the defaults that hold; empty outside of all scopes.
+
+    Example:
+        >>> current_arg_scope()
+        {}
+    """
+    return _scope.get({})
+
+
+def has_arg_scope(function: Any) -> bool:
+    """Whether a function is decorated with `add_arg_scope`.
+
+    Args:
+        function: any object.
+
+    Returns:
+        Whether `arg_scope` takes it.
+
+    Example:
+        >>> has_arg_scope(print)
+        False
+    """
+    return getattr(function, "_key_op", None) in _decorated
+
+
+def arg_scoped_arguments(function: Function) -> tuple[str, ...]:
+    """The arguments of a function that have a default, for `arg_scope` to replace.
+
+    Args:
+        function: decorated with `add_arg_scope`.
+
+    Returns:
+        Their names, in order.
+
+    Raises:
+        ValueError: the function is not decorated.
+
+    Example:
+        >>> @add_arg_scope
+        ... def power(base, exponent=2):
+        ...     return base**exponent
+        >>> arg_scoped_arguments(power)
+        ('exponent',)
+    """
+    parameters = _decorated[_check(function, {})].parameters
+    return tuple(each.name for each in parameters if each.default is not each.empty)
+
+
+class _Scoped(Generic[P, R]):
+    """A function that takes its defaults from the scopes."""
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        # tf_slim, too, knows a function by this attribute; whoever wraps the function keeps it.
+        self._key: str = function.__dict__.setdefault("_key_op", repr(function))
+        functools.update_wrapper(self, function)
+        self._function = function
+        self.parameters = tuple(inspect.signature(function).parameters.values())
+        ordered = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        self._ordered = [each.name for each in self.parameters if each.kind in ordered]
+        _decorated[self._key] = self
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        slim, ours = _slim(), current_arg_scope().get(self._key, {})
+        theirs = slim.current_arg_scope().get(self._key, {}) if slim else {}
+        passed = self._ordered[: len(args)]
+        defaults = {name: given for name, given in {**theirs, **ours}.items() if name not in passed}
+        return self._function(*args, **{**defaults, **kwargs})
+
+    @property
+    def _key_op(self) -> str:
+        """The key; whoever asks for it may be tf_slim's `arg_scope`, which must know of it."""
+        slim = _slim()
+        if slim and not slim.has_arg_scope(self._function):
+            slim.add_arg_scope(self._function)
+        return self._key
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """As a function does, for methods."""
+        return self if instance is None else MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return repr(self._function)
+
+    def __reduce__(self) -> str:
+        """Pickled and copied by name, as a function is."""
+        return self.__qualname__  # type: ignore[attr-defined, no-any-return]
+
+
+def _slim() -> Any:
+    """tf_slim's module of this kind, if someone has imported it."""
+    return sys.modules.get("tf_slim.ops.arg_scope")
+
+
+def _check(function: Any, arguments: Mapping[str, Any]) -> str:
+    """The key of a function that is decorated and has these arguments."""
+    name = getattr(function, "__name__", repr(function))
+    if not has_arg_scope(function):
+        raise ValueError(
+            f"{name} of {getattr(function, '__module__', None)} is not decorated with "
+            "batchnorm.contrib's add_arg_scope. Decorate it; functions of tf_slim need tf_slim's "
+            "arg_scope, which batchnorm.contrib's functions obey, too."
+        )
+    key: str = function._key_op
+    parameters = _decorated[key].parameters
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return key
+    allowed = [
+        each.name
+        for each in parameters
+        if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+    ]
+    for argument in arguments:
+        if argument not in allowed:
+            close = difflib.get_close_matches(argument, allowed, 1)
+            raise TypeError(
+                f"{name} has no argument {argument!r}"
+                + (f"; did you mean {close[0]!r}?" if close else ".")
+                + f" It takes {', '.join(allowed)}."
+            )
+    return key

@@ -1,0 +1,255 @@
+"""`tf.contrib.layers.batch_norm`: its arguments, variables and collections."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from batchnorm.contrib.original import UPDATE_OPS, Original, check_parameters, original
+from batchnorm.contrib.tensorflow.arg_scope import add_arg_scope
+from batchnorm.contrib.tensorflow.scope import check_graph
+from batchnorm.contrib.tensorflow.stages import (
+    check_backend,
+    frequencies,
+    kept,
+    normalized,
+    number,
+    record,
+    training_of,
+)
+from batchnorm.contrib.tensorflow.variables import VariablesCollections, collect, model_variable
+from batchnorm.moving import Exponential, Moving, ZeroDebiased
+from batchnorm.renorm import Renorm
+
+Tensor = Any
+Variable = Any
+Function = Callable[[Tensor], Tensor]
+
+
+@add_arg_scope
+def batch_norm(
+    inputs: Tensor,
+    decay: float | Tensor = 0.999,
+    center: bool = True,
+    scale: bool = False,
+    epsilon: float = 0.001,
+    activation_fn: Function | None = None,
+    param_initializers: Mapping[str, Any] | None = None,
+    param_regularizers: Mapping[str, Function] | None = None,
+    updates_collections: str | Sequence[str] | None = UPDATE_OPS,
+    is_training: bool | Tensor = True,
+    reuse: Any = None,
+    variables_collections: VariablesCollections = None,
+    outputs_collections: str | Sequence[str] | None = None,
+    trainable: bool = True,
+    batch_weights: Tensor | None = None,
+    fused: bool | None = None,
+    data_format: str = "NHWC",
+    zero_debias_moving_mean: bool = False,
+    scope: Any = None,
+    renorm: bool = False,
+    renorm_clipping: Mapping[str, float | Tensor] | None = None,
+    renorm_decay: float | Tensor = 0.99,
+    adjustment: Callable[[Tensor], Sequence[Tensor]] | None = None,
+) -> Tensor:
+    """Adds a batch normalization to a graph, as `tf.contrib.layers.batch_norm` did.
+
+    y = (x - mean) / sqrt(variance + epsilon) * gamma + beta
+
+    with the batch's mean and (biased) variance in training, the moving ones in inference. It can be
+    the `normalizer_fn` of `conv2d` and `fully_connected`.
+
+    In training the moving statistics follow when two operations run, which are in UPDATE_OPS: make
+    the training operation `with tf.control_dependencies(tf.get_collection(UPDATE_OPS))`.
+
+    Args:
+        inputs: `(N, ..., C)`, or `(N, C, ...)` for NCHW; the rank, 2 or more, and C are static.
+        decay: what a step keeps of the moving statistics, in [0, 1); a number or a scalar tensor.
+        center: whether there is a beta.
+        scale: whether there is a gamma. Unlike Keras's, this is False by default.
+        epsilon: added to the variance under the root, in units of the inputs squared.
+        activation_fn: what is done to y in the end.
+        param_initializers: of any of beta, gamma, moving_mean and moving_variance.
+        param_regularizers: of beta and gamma; their values are in REGULARIZATION_LOSSES.
+        updates_collections: where the operations go that update the moving statistics; `None` for
+            none: then y waits for them.
+        is_training: whether to use and to record the statistics of this batch: a bool, or a scalar
+            boolean tensor or variable, which a session may feed.
+        reuse: whether the variables are there already; give `scope` with it.
+        variables_collections: further collections of all variables, or of each by its name.
+        outputs_collections: of the output, whose `aliases` name the scope.
+        trainable: whether gamma and beta are in TRAINABLE_VARIABLES. What is normalized by does not
+            depend on it.
+        batch_weights: `(N,)`, how often each example counts in the statistics, at least 0.
+        fused: whether contrib would have run its fused kernel where it can, which records
+            n / (n - 1) times the variance; `None` is True. What is normalized by stays biased.
+        data_format: NHWC or NCHW, for any rank.
+        zero_debias_moving_mean: whether the moving mean is right from the first step on. It has two
+            variables of its own, and loses its initial value.
+        scope: of the variables; "BatchNorm" by default.
+        renorm: batch renormalization, with three more variables.
+        renorm_clipping: any of rmin, rmax and dmax, each a number or a scalar tensor; what is left
+            out is no limit.
+        renorm_decay: `decay` of the running values that r and d are made of.
+        adjustment: in training, from the dynamic shape of the inputs to a pair (scale, shift), each
+            `(C,)` or `(N, C)`, that come after renorm and before gamma and beta.
+
+    Returns:
+        y, shaped like the inputs and in their dtype.
+
+    Raises:
+        ValueError: an argument is out of range; the rank or C is not known; weights do not fit.
+        RuntimeError: no graph is being built, or Keras computes with another backend.
+
+    Example:
+        >>> import tensorflow.compat.v1 as tf
+        >>> with tf.Graph().as_default(), tf.Session() as session:
+        ...     y = batch_norm(tf.constant([[1.0], [3.0]]), epsilon=0.0)
+        ...     session.run(tf.global_variables_initializer())
+        ...     session.run(y).tolist()
+        [[-1.0], [1.0]]
+
+    References:
+        Ioffe and Szegedy 2015, arXiv:1502.03167, Algorithms 1 and 2; with `renorm`
+        Ioffe 2017, arXiv:1702.03275, Algorithm 1.
+    """
+    check_graph("batch_norm", "the layer that contrib.layer_from_arguments makes")
+    check_backend()
+    check_parameters(param_initializers, param_regularizers)
+    inputs = tf.convert_to_tensor(inputs)
+    axis = _axis(inputs, data_format)
+    training = training_of(is_training)
+    went = original(
+        inputs.shape.rank,
+        inputs.dtype.name,
+        fused=fused,
+        batch_weights=batch_weights,
+        renorm=renorm,
+        adjustment=adjustment,
+        zero_debias_moving_mean=zero_debias_moving_mean,
+        updates_collections=updates_collections,
+    )
+    moving = _moving(kept("decay", decay), went, zero_debias_moving_mean and training is not False)
+    limits = {name: number(value) for name, value in (renorm_clipping or {}).items()}
+    correction = (
+        Renorm.from_clipping(limits, kept("renorm_decay", renorm_decay)) if renorm else None
+    )
+    with tf.variable_scope(scope, "BatchNorm", [inputs], reuse=reuse) as within:
+        make = partial(
+            model_variable,
+            shape=inputs.shape[axis : axis + 1 or None].as_list(),
+            dtype=tf.float64 if inputs.dtype == tf.float64 else tf.float32,
+            collections=variables_collections,
+        )
+        initializers, regularizers = param_initializers or {}, param_regularizers or {}
+        parameters = {
+            name: make(
+                name,
+                initializer=initializers.get(name, otherwise()),
+                regularizer=regularizers.get(name),
+                trainable=trainable,
+            )
+            for name, otherwise, wanted in (
+                ("beta", tf.zeros_initializer, center),
+                ("gamma", tf.ones_initializer, scale),
+            )
+            if wanted
+        }
+        state = _state(make, initializers, correction, moving, went)
+        result = normalized(
+            inputs,
+            parameters | state,
+            is_training,
+            moving,
+            axis=axis,
+            epsilon=epsilon,
+            renorm=correction,
+            adjustment=adjustment,
+            sample_weight=frequencies(batch_weights, inputs),
+        )
+        updates: tuple[Tensor, ...] = ()
+        if result.steps and (trainable or not went.layer):
+            updates = record(result, state)
+        for update in updates if updates_collections is not None else ():
+            tf.add_to_collections(updates_collections, update)
+        with tf.control_dependencies(updates if updates_collections is None else []):
+            y = tf.identity(result.y, "FusedBatchNorm" if went.unbiased else "batchnorm")
+        y = y if activation_fn is None else activation_fn(y)
+        return collect(outputs_collections, within.name, y)
+
+
+def _axis(inputs: Tensor, data_format: str) -> int:
+    """The channels' axis, from the end where they are last."""
+    if data_format not in ("NCHW", "NHWC"):
+        raise ValueError(
+            f"data_format has to be either NCHW or NHWC. Received {data_format!r}; the rank may be "
+            "any from 2."
+        )
+    axis, rank = (1 if data_format == "NCHW" else -1), inputs.shape.rank
+    if rank is None or rank < 2:
+        raise ValueError(
+            f"Inputs {inputs.name} have {'undefined rank' if rank is None else f'rank {rank}'}: "
+            "(N, ..., C) is needed, of rank 2 or more. inputs.set_shape tells an unknown one."
+        )
+    if inputs.shape.as_list()[axis] is None:
+        raise ValueError(
+            f"Inputs {inputs.name} of shape {inputs.shape} have an undefined number of channels, "
+            f"axis {axis} for {data_format}. inputs.set_shape tells it."
+        )
+    return axis
+
+
+def _moving(decay: Any, went: Original, debias: bool) -> Moving:
+    if debias:
+        return ZeroDebiased(decay, went.unbiased, variance=False)
+    return Exponential(decay, went.unbiased)
+
+
+def _state(
+    make: Callable[..., Variable],
+    initializers: Mapping[str, Any],
+    renorm: Renorm | None,
+    moving: Moving,
+    went: Original,
+) -> dict[str, Variable]:
+    """Makes what a step changes, in one piece each: a partitioned variable has no `assign_add`."""
+    mean = initializers.get("moving_mean", tf.zeros_initializer())
+    variance = initializers.get("moving_variance", tf.ones_initializer())
+    kinds = {"moving_mean": mean, "moving_variance": variance}
+    if renorm is not None:
+        stddev = partial(_root, variance)
+        kinds |= {"moving_stddev": stddev, "renorm_mean": mean, "renorm_stddev": stddev}
+    with tf.variable_scope(tf.get_variable_scope()) as scope:
+        scope.set_partitioner(None)
+        state = {
+            name: make(name, initializer=initializer, trainable=False)
+            for name, initializer in kinds.items()
+        }
+        if isinstance(moving, ZeroDebiased):
+            state |= _debiasing(state["moving_mean"], went.by_hand)
+    return state
+
+
+def _debiasing(moving_mean: Variable, model: bool) -> dict[str, Variable]:
+    """The variables of the zero-debias, whose names hold the scope twice."""
+    kinds = {
+        "biased": ("biased", moving_mean.shape.as_list(), moving_mean.dtype.base_dtype),
+        "step": ("local_step", [], tf.float32),
+    }
+    # A first use that does not train has not made them.
+    with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+        return {
+            name: (model_variable if model else tf.get_variable)(
+                f"{moving_mean.op.name}/{last}",
+                shape,
+                dtype=dtype,
+                initializer=tf.zeros_initializer(),
+                trainable=False,
+            )
+            for name, (last, shape, dtype) in kinds.items()
+        }
+
+
+def _root(variance: Callable[..., Tensor], shape: Any, dtype: Any, **_: Any) -> Tensor:
+    return tf.sqrt(variance(shape, dtype=dtype))

@@ -1,0 +1,92 @@
+"""Graphs of TensorFlow 1, built and run as its users do."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from batchnorm.contrib import batch_norm
+from tests.differentiate import Array
+
+Tensor = Any
+Session = Any
+Feed = Mapping[Any, Any]
+
+
+@contextmanager
+def session() -> Iterator[Session]:
+    """A session on a graph of its own, both the default."""
+    with tf.Graph().as_default(), tf.Session() as opened:
+        yield opened
+
+
+def initialize() -> None:
+    tf.get_default_session().run(tf.global_variables_initializer())
+
+
+def names(collection: str = tf.GraphKeys.GLOBAL_VARIABLES) -> list[str]:
+    return [each.op.name for each in tf.get_collection(collection)]
+
+
+def updates() -> list[Tensor]:
+    return list(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
+
+
+def value(name: str) -> Array:
+    """What a variable holds now."""
+    found = [each for each in tf.global_variables() if each.op.name == name]
+    read: Array = tf.get_default_session().run(found[0])
+    return read
+
+
+class Layer:
+    """A batch normalization of what is fed, its gradients, and its variables by their last name."""
+
+    def __init__(
+        self,
+        shape: Sequence[int | None],
+        dtype: str = "float32",
+        *,
+        gradients: bool = False,
+        **arguments: Any,
+    ) -> None:
+        self.session = tf.get_default_session()
+        self.x, self.dy = tf.placeholder(dtype, shape), tf.placeholder(dtype, shape)
+        collection = arguments.get("updates_collections", tf.GraphKeys.UPDATE_OPS)
+        before, others = set(names()), tf.get_collection(collection) if collection else []
+        self.y = batch_norm(self.x, **arguments)
+        made = [each for each in tf.global_variables() if each.op.name not in before]
+        self.variables = {each.op.name.rpartition("/")[2]: each for each in made}
+        self.sought = {"x": self.x} | {
+            name: self.variables[name] for name in ("gamma", "beta") if name in self.variables
+        }
+        # Not later: TensorFlow changes a conditional that is differentiated.
+        by = [*self.sought.values()] if gradients else []
+        self.gradients = tf.gradients(self.y, by, self.dy) if by else []
+        self.updates = tf.get_collection(collection)[len(others) :] if collection else []
+        initialize()
+
+    def state(self) -> dict[str, Array]:
+        """All variables as they are, gamma and beta among them."""
+        read: dict[str, Array] = self.session.run(self.variables)
+        return read
+
+    def load(self, **values: Any) -> None:
+        given = [(self.variables[name], value) for name, value in values.items()]
+        feed = {variable.initial_value: value for variable, value in given}
+        self.session.run([variable.initializer for variable, _ in given], feed)
+
+    def run(self, x: Any, feed: Feed | None = None) -> Array:
+        """The output; the step is taken, if there is one."""
+        y: Array = self.session.run([self.y, *self.updates], {self.x: x, **(feed or {})})[0]
+        return y
+
+    def differentiate(
+        self, x: Any, dy: Any, feed: Feed | None = None
+    ) -> tuple[Array, dict[str, Array]]:
+        """The output and the gradients of sum(y * dy) by x, gamma and beta; takes the step."""
+        found = dict(zip(self.sought, self.gradients, strict=True))
+        given = {self.x: x, self.dy: dy, **(feed or {})}
+        y, gradients, _ = self.session.run([self.y, found, self.updates], given)
+        return y, gradients

@@ -1,0 +1,65 @@
+"""The formulas in the docstrings of graph code, solved and compared with what it does."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from tests.compare import assert_close
+from tests.test_docs import solve
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("graph code is TensorFlow's", allow_module_level=True)
+
+import tensorflow.compat.v1 as tf
+
+from batchnorm.contrib import batch_norm, variance_scaling_initializer, xavier_initializer
+
+
+def run(tensor: Any) -> Any:
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        return session.run(tensor)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm(training: bool) -> None:
+    known: dict[str, Any]
+    values: dict[str, Any]
+    x = np.random.default_rng(0).normal(3.0, 2.0, (8, 4))
+    state = [x.mean(0), x.var(0)] if training else [np.arange(4.0), np.arange(1.0, 5.0)]
+    known = {"gamma": np.arange(2.0, 6.0), "beta": np.arange(4.0)}
+    values = dict(zip(("mean", "variance"), state, strict=True))
+    formula = solve(batch_norm.__doc__, x=x, epsilon=0.5, **values, **known)
+    moving = {f"moving_{name}": value for name, value in values.items()}
+    with tf.Graph().as_default():
+        initializers = {
+            name: tf.constant_initializer(value) for name, value in (known | moving).items()
+        }
+        y = batch_norm(
+            tf.constant(x),
+            epsilon=0.5,
+            scale=True,
+            is_training=training,
+            param_initializers=initializers,
+        )
+        assert_close(run(y), formula["y"], 1e-12)
+
+
+@pytest.mark.parametrize("mode, n", [("FAN_IN", 2 * 300), ("FAN_AVG", 2 * (300 + 40) / 2)])
+def test_variance_scaling(mode: str, n: float) -> None:
+    formula = solve(variance_scaling_initializer.__doc__, factor=0.7, n=n)
+    with tf.Graph().as_default():
+        uniform = run(variance_scaling_initializer(0.7, mode, uniform=True, seed=1)([2, 300, 40]))
+        normal = run(variance_scaling_initializer(0.7, mode, seed=1)([2, 300, 40]))
+    assert_close(abs(uniform).max(), formula["limit"], 1e-3)
+    # Beyond two deviations it was drawn anew.
+    assert_close(abs(normal).max(), 2 * np.sqrt(1.3 * 0.7 / n), 1e-3)
+
+
+def test_xavier() -> None:
+    formula = solve(xavier_initializer.__doc__, fan_in=300, fan_out=40)
+    with tf.Graph().as_default():
+        values = run(xavier_initializer(seed=1)([300, 40]))
+    assert_close(abs(values).max(), formula["limit"], 1e-3)
