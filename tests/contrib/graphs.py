@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from batchnorm.contrib import batch_norm
@@ -19,6 +20,23 @@ def session() -> Iterator[Session]:
     """A session on a graph of its own, both the default."""
     with tf.Graph().as_default(), tf.Session() as opened:
         yield opened
+
+
+@contextmanager
+def graph() -> Iterator[Any]:
+    """A graph of its own, whose weights are the same each time."""
+    with tf.Graph().as_default() as built:
+        tf.set_random_seed(1)
+        yield built
+
+
+def run(output: Any, feed: Feed | None = None) -> dict[str, Array]:
+    """The output, as "y", and all variables by the last part of their names, in float64."""
+    by_name = {each.op.name.split("/")[-1]: each for each in tf.global_variables()}
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        values = session.run({"y": output, **by_name}, feed)
+    return {name: np.asarray(value, np.float64) for name, value in values.items()}
 
 
 def initialize() -> None:

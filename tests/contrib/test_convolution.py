@@ -1,6 +1,5 @@
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from batchnorm.contrib.tensorflow.convolution import (
     convolution2d,
     convolution3d,
 )
+from tests.contrib.graphs import graph, names, run
 from tests.process import output_of
 
 pytestmark = pytest.mark.skipif(
@@ -62,27 +62,6 @@ def correlate(
         ]
         y += x[(slice(None), *seen)] @ weights[place]
     return y
-
-
-@contextmanager
-def graph() -> Iterator[Any]:
-    """A graph of its own, whose weights are the same each time."""
-    with tf.Graph().as_default() as built:
-        tf.set_random_seed(1)
-        yield built
-
-
-def run(output: Any, feed: dict[Any, Array] | None = None) -> dict[str, Array]:
-    """The output, as "y", and all variables by the last part of their names, in float64."""
-    by_name = {each.op.name.split("/")[-1]: each for each in tf.global_variables()}
-    with tf.Session() as session:
-        session.run(tf.global_variables_initializer())
-        values = session.run({"y": output, **by_name}, feed)
-    return {name: np.asarray(value, np.float64) for name, value in values.items()}
-
-
-def names(collection: str) -> list[str]:
-    return [each.op.name for each in tf.get_collection(collection)]
 
 
 @pytest.mark.parametrize("channels_first", [False, True])

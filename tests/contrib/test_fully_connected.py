@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -10,6 +8,7 @@ import tensorflow.compat.v1 as tf
 
 from batchnorm.contrib.tensorflow.arg_scope import arg_scope
 from batchnorm.contrib.tensorflow.fully_connected import fully_connected
+from tests.contrib.graphs import graph, names, run
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="graph code is TensorFlow's"
@@ -18,27 +17,6 @@ pytestmark = pytest.mark.skipif(
 Array = npt.NDArray[Any]
 X = np.random.default_rng(0).normal(2.0, 3.0, (4, 3, 5))
 BIAS = np.array([0.5, -3.0])
-
-
-@contextmanager
-def graph() -> Iterator[Any]:
-    """A graph of its own, whose weights are the same each time."""
-    with tf.Graph().as_default() as built:
-        tf.set_random_seed(1)
-        yield built
-
-
-def run(output: Any, feed: dict[Any, Array] | None = None) -> dict[str, Array]:
-    """The output, as "y", and all variables by the last part of their names, in float64."""
-    by_name = {each.op.name.split("/")[-1]: each for each in tf.global_variables()}
-    with tf.Session() as session:
-        session.run(tf.global_variables_initializer())
-        values = session.run({"y": output, **by_name}, feed)
-    return {name: np.asarray(value, np.float64) for name, value in values.items()}
-
-
-def names(collection: str) -> list[str]:
-    return [each.op.name for each in tf.get_collection(collection)]
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,12 @@ from batchnorm.contrib.tensorflow.stages import (
     record,
     training_of,
 )
+from batchnorm.contrib.tensorflow.state import INITIALIZERS, affine_variables, state_variables
 from batchnorm.contrib.tensorflow.variables import VariablesCollections, collect, model_variable
 from batchnorm.moving import Exponential, Moving, ZeroDebiased
 from batchnorm.renorm import Renorm
 
 Tensor = Any
-Variable = Any
 Function = Callable[[Tensor], Tensor]
 
 
@@ -142,24 +142,13 @@ def batch_norm(
             dtype=tf.float64 if inputs.dtype == tf.float64 else tf.float32,
             collections=variables_collections,
         )
-        initializers, regularizers = param_initializers or {}, param_regularizers or {}
-        parameters = {
-            name: make(
-                name,
-                initializer=initializers.get(name, otherwise()),
-                regularizer=regularizers.get(name),
-                trainable=trainable,
-            )
-            for name, otherwise, wanted in (
-                ("beta", tf.zeros_initializer, center),
-                ("gamma", tf.ones_initializer, scale),
-            )
-            if wanted
-        }
-        state = _state(make, initializers, correction, moving, went)
+        initializers = INITIALIZERS | dict(param_initializers or {})
+        wanted = [name for name, asked in (("beta", center), ("gamma", scale)) if asked]
+        affine = affine_variables(make, wanted, initializers, param_regularizers or {}, trainable)
+        state = state_variables(make, initializers, correction, moving, went.by_hand)
         result = normalized(
             inputs,
-            parameters | state,
+            affine | state,
             is_training,
             moving,
             axis=axis,
@@ -168,12 +157,13 @@ def batch_norm(
             adjustment=adjustment,
             sample_weight=frequencies(batch_weights, inputs),
         )
-        updates: tuple[Tensor, ...] = ()
-        if result.steps and (trainable or not went.layer):
-            updates = record(result, state)
-        for update in updates if updates_collections is not None else ():
-            tf.add_to_collections(updates_collections, update)
-        with tf.control_dependencies(updates if updates_collections is None else []):
+        records = result.steps and (trainable or not went.layer)
+        updates = record(result, state) if records else ()
+        if updates_collections is not None:
+            for update in updates:
+                tf.add_to_collections(updates_collections, update)
+            updates = ()
+        with tf.control_dependencies(updates):
             y = tf.identity(result.y, "FusedBatchNorm" if went.unbiased else "batchnorm")
         y = y if activation_fn is None else activation_fn(y)
         return collect(outputs_collections, within.name, y)
@@ -204,52 +194,3 @@ def _moving(decay: Any, went: Original, debias: bool) -> Moving:
     if debias:
         return ZeroDebiased(decay, went.unbiased, variance=False)
     return Exponential(decay, went.unbiased)
-
-
-def _state(
-    make: Callable[..., Variable],
-    initializers: Mapping[str, Any],
-    renorm: Renorm | None,
-    moving: Moving,
-    went: Original,
-) -> dict[str, Variable]:
-    """Makes what a step changes, in one piece each: a partitioned variable has no `assign_add`."""
-    mean = initializers.get("moving_mean", tf.zeros_initializer())
-    variance = initializers.get("moving_variance", tf.ones_initializer())
-    kinds = {"moving_mean": mean, "moving_variance": variance}
-    if renorm is not None:
-        stddev = partial(_root, variance)
-        kinds |= {"moving_stddev": stddev, "renorm_mean": mean, "renorm_stddev": stddev}
-    with tf.variable_scope(tf.get_variable_scope()) as scope:
-        scope.set_partitioner(None)
-        state = {
-            name: make(name, initializer=initializer, trainable=False)
-            for name, initializer in kinds.items()
-        }
-        if isinstance(moving, ZeroDebiased):
-            state |= _debiasing(state["moving_mean"], went.by_hand)
-    return state
-
-
-def _debiasing(moving_mean: Variable, model: bool) -> dict[str, Variable]:
-    """The variables of the zero-debias, whose names hold the scope twice."""
-    kinds = {
-        "biased": ("biased", moving_mean.shape.as_list(), moving_mean.dtype.base_dtype),
-        "step": ("local_step", [], tf.float32),
-    }
-    # A first use that does not train has not made them.
-    with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-        return {
-            name: (model_variable if model else tf.get_variable)(
-                f"{moving_mean.op.name}/{last}",
-                shape,
-                dtype=dtype,
-                initializer=tf.zeros_initializer(),
-                trainable=False,
-            )
-            for name, (last, shape, dtype) in kinds.items()
-        }
-
-
-def _root(variance: Callable[..., Tensor], shape: Any, dtype: Any, **_: Any) -> Tensor:
-    return tf.sqrt(variance(shape, dtype=dtype))
