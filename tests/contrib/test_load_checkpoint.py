@@ -32,7 +32,7 @@ def options(version: str, variant: str) -> dict[str, Any]:
     renorm = (OldRenorm if version == "tf113" else Renorm)(**LIMITS)
     told: dict[str, dict[str, Any]] = {
         "noscale": {"scale": False},
-        "zerodebias": {"moving": ZeroDebiased(0.9)},
+        "zerodebias": {"moving": ZeroDebiased(0.9, variance=False)},
         "renorm": {"renorm": renorm},
     }
     return told.get(variant, {})

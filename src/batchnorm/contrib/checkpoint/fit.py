@@ -230,7 +230,7 @@ def _why(target: Target, leaf: str) -> str:
     if leaf.endswith("/biased"):
         return f"zero-debias: it follows from {leaf.removesuffix('/biased')}"
     if leaf.endswith("/local_step"):
-        return "zero-debias: the layer counts no steps, as one with moving=ZeroDebiased() does"
+        return "zero-debias: the layer counts no steps, as moving=ZeroDebiased(...) does"
     if leaf.startswith("renorm_") or leaf == "moving_stddev":
         if getattr(target.layer, "renorm", False):
             return "renorm: the layer's kind of it has no such variable"
