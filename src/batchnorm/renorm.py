@@ -128,6 +128,10 @@ class Renorm(Slot):
         d = _clip(batch.mean / renorm_stddev, -dmax, dmax)
         return Affine(ops.stop_gradient(r), ops.stop_gradient(d))
 
+    def variance(self, stddev: Tensor, epsilon: float) -> Tensor:
+        """The moving variance that goes with a moving_stddev."""
+        return ops.relu(stddev * stddev - epsilon)
+
     def step(
         self,
         state: Mapping[str, Tensor],
@@ -152,7 +156,7 @@ class Renorm(Slot):
         moving_stddev = update(state["moving_stddev"], ops.sqrt(variance + epsilon), rates[1])
         return {
             "moving_mean": update(state["moving_mean"], batch.mean, rates[0]),
-            "moving_variance": ops.relu(moving_stddev * moving_stddev - epsilon),
+            "moving_variance": self.variance(moving_stddev, epsilon),
             "moving_stddev": moving_stddev,
             "renorm_mean": update(state["renorm_mean"], batch.mean, own),
             "renorm_stddev": update(state["renorm_stddev"], stddev, own),

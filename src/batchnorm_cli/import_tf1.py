@@ -94,6 +94,8 @@ def import_tf1(
 ) -> None:
     """Load a checkpoint of TensorFlow 1 into a Keras model, or show what is in it."""
     given = [name for name in _OF_MADE if _is_given(context, name)]
+    if show and (model or output or names or given):
+        raise typer.BadParameter("--list shows a checkpoint, and takes no options of a model.")
     if not show and model is None:
         raise typer.BadParameter("--model says what to load it into; --list shows what is in it.")
     if model in MODELS and "depth" in given and model != "resnet":
@@ -189,6 +191,8 @@ def _read_names(path: Path | None) -> dict[str, str | None] | None:
         names = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path} does not exist; {mend}.") from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}); {mend}.") from error
     except ValueError as error:
         raise RunError(f"{path} is no JSON ({error}); {mend}.") from error
     if not isinstance(names, dict):

@@ -56,8 +56,8 @@ def test_the_defaults_are_contrib_s() -> None:
         ({"decay": 0.9, "fused": False}, "momentum", 0.9),
         ({"fused": False}, "moving", None),
         ({"rank": 3}, "moving", None),
-        ({"rank": 5}, "moving", None),
-        ({"rank": 5, "version": "2.15"}, "moving", Exponential(0.999, unbiased=True)),
+        ({"rank": 5, "version": "1.15"}, "moving", None),
+        ({"rank": 5}, "moving", Exponential(0.999, unbiased=True)),
         ({"dtype": "float64"}, "moving", None),
         (
             {"zero_debias_moving_mean": True, "decay": 0.5},
@@ -106,6 +106,10 @@ def test_arguments(arguments: dict[str, Any], attribute: str, expected: Any) -> 
         ({"param_regularizers": {"moving_mean": "l2"}}, "'moving_mean'.*beta, gamma"),
         ({"renorm": True, "renorm_clipping": {"rmax": 0.5}}, "rmax should be at least 1"),
         ({"version": "two"}, "version"),
+        ({"version": 1.15}, r"version.*1\.15"),
+        ({"rank": None}, "rank.*None"),
+        ({"momentum": 0.9}, "did you mean 'decay'"),
+        ({"axis": 1}, "did you mean 'data_format'"),
         ({"rank": 1}, "rank"),
     ],
 )

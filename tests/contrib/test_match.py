@@ -150,11 +150,43 @@ def test_a_scope_within_one_that_the_layer_does_not_follow(tmp_path: Path) -> No
     refused(write(tmp_path, file), model, "n (gamma (3,)", "no free scope", "b/BatchNorm (beta (3")
 
 
+class WithoutGraph(keras.Model):
+    """Two convolutions, of which the second is normalized; no graph tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = conv("conv1"), conv("conv2")
+        self.normalization = BatchNormalization(name="q")
+
+    def call(self, x: Any) -> Any:
+        return self.normalization(self.second(self.first(x)))
+
+
+def test_a_scope_within_one_that_the_layer_may_not_follow(tmp_path: Path) -> None:
+    prefix = write(tmp_path, weights("conv1", "conv2") | normalization("conv1/BatchNorm", 3))
+    model = WithoutGraph()
+    model(np.zeros((1, 6, 6, 3), "float32"))
+    refused(prefix, model, "conv1/BatchNorm", "names={'q'")
+    report = load_checkpoint(prefix, model, {"q": "conv1/BatchNorm"})
+    assert "conv1/BatchNorm/gamma" in sources(report).values()
+
+
+def test_a_dense_layer_from_a_convolution_with_a_window_of_1(tmp_path: Path) -> None:
+    kernel = numbers(1, 1, 4, 2)
+    prefix = write(tmp_path, {"logits/weights": kernel})
+    model = stack(layers.Dense(2, use_bias=False, name="logits"), shape=(4,))
+    (loaded,) = load_checkpoint(prefix, model).loaded
+    assert loaded.note == "reshaped from (1, 1, 4, 2)"
+    np.testing.assert_array_equal(to_numpy(model.weights[0]), kernel[0, 0])
+    wide = stack(layers.Dense(4, use_bias=False, name="logits"), shape=(2,))
+    refused(prefix, wide, "(2, 4)", "(1, 1, 4, 2)")  # as many numbers, in another order
+
+
 def test_a_normalization_that_follows_two_layers(tmp_path: Path) -> None:
     file = weights("a", "b") | normalization("a/BatchNorm", 3) | normalization("b/BatchNorm", 3)
     shared, inputs = BatchNormalization(name="n"), keras.Input((6, 6, 3))
     model = keras.Model(inputs, shared(conv("b")(shared(conv("a")(inputs)))))
-    refused(write(tmp_path, file), model, "n (gamma (3,)", "several scopes")
+    refused(write(tmp_path, file), model, "n (gamma (3,)", "a/BatchNorm", "b/BatchNorm")
 
 
 def test_batch_normalization_in_the_scope_of_its_layer(tmp_path: Path) -> None:

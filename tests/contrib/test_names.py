@@ -76,3 +76,17 @@ def test_what_is_beside_a_named_variable_is_not_forgotten(tmp_path: Path) -> Non
     prefix = write(tmp_path, weights("x") | {"x/biases": numbers(3)})
     names = {"one/kernel": "x/weights"}
     refused(prefix, stack(conv("one")), "one: make it with use_bias=True", names=names)
+
+
+@pytest.mark.parametrize(
+    "names, words",
+    [
+        ({5: "y"}, "names: 5 must be the name of a layer"),
+        ({"fc": 5}, "names['fc'] must be a name or None, received 5"),
+        (lambda path: 5, "names('fc/kernel') must be a name or None, received 5"),
+    ],
+)
+def test_names_that_are_none(tmp_path: Path, names: Any, words: str) -> None:
+    prefix = write(tmp_path, {"y/weights": numbers(3, 2)})
+    model = stack(keras.layers.Dense(2, use_bias=False, name="fc"), shape=(3,))
+    refused(prefix, model, words, names=names)

@@ -27,6 +27,8 @@ def __getattr__(name: str) -> Any:
                 f"batchnorm.contrib.{name} adds to graphs of TensorFlow's, which is not installed: "
                 "pip install 'batchnorm[tensorflow]'"
             ) from missing
+    if graph is not None and name == "tensorflow":
+        return graph
     if graph is None or name not in graph.__all__:
         raise AttributeError(f"module 'batchnorm.contrib' has no attribute {name!r}")
     return getattr(graph, name)

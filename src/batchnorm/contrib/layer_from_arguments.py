@@ -25,6 +25,15 @@ REFUSED = {
     "trainable": "In Keras trainable=False means inference mode, too, which contrib's did not. Set "
     "layer.gamma.trainable and layer.beta.trainable to False after building it.",
 }
+# What tf.layers and Keras call it.
+RENAMED = {
+    "momentum": "decay",
+    "axis": "data_format",
+    "activation": "activation_fn",
+    "renorm_momentum": "renorm_decay",
+    "name": "scope",
+    "training": "is_training",
+}
 HARMLESS = {"reuse": (None, False), "trainable": (True,)}
 
 
@@ -47,7 +56,7 @@ def layer_from_arguments(
     renorm_decay: float = 0.99,
     adjustment: Callable[[Any], Any] | None = None,
     rank: int = 4,
-    version: str = "1.15",
+    version: str = "2.15",
     dtype: Any = None,
     **others: Any,
 ) -> BatchNormalization:
@@ -77,7 +86,8 @@ def layer_from_arguments(
         adjustment: adjustment; it is called with a tuple, and computes with `keras.ops` if it is to
             run on another backend than TensorFlow.
         rank: of the inputs: the fused kernel ran for 2 and 4, and since TensorFlow 2 for 5.
-        version: of the TensorFlow that is followed; until 1.13 renorm was another one.
+        version: of the TensorFlow that is followed, by default the last that ran contrib's code,
+            which `batchnorm.contrib.batch_norm` follows; until 1.13 renorm was another one.
         dtype: of the layer, Keras's policy by default.
         **others: what a constructor has no place for: refused, with the reason.
 
@@ -101,8 +111,8 @@ def layer_from_arguments(
     if data_format not in ("NHWC", "NCHW"):
         raise ValueError(f"data_format has to be either NCHW or NHWC. Received {data_format!r}.")
     check_parameters(param_initializers, param_regularizers)
-    if rank < 2:
-        raise ValueError(f"rank must be 2 or more, that of (N, ..., C); received {rank}.")
+    if not isinstance(rank, int) or rank < 2:
+        raise ValueError(f"rank must be 2 or more, that of (N, ..., C); received {rank!r}.")
     since = _parsed(version)
     went = original(
         rank,
@@ -143,7 +153,7 @@ def _refuse(others: Mapping[str, Any]) -> None:
     for name, value in others.items():
         if name not in REFUSED:
             known = [*inspect.signature(layer_from_arguments).parameters, *REFUSED]
-            nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            nearest = RENAMED.get(name) or get_close_matches(name, known, n=1, cutoff=0.0)[0]
             raise ValueError(
                 f"contrib's batch_norm had no argument {name!r}; did you mean {nearest!r}?"
             )
@@ -152,7 +162,7 @@ def _refuse(others: Mapping[str, Any]) -> None:
 
 
 def _parsed(version: str) -> tuple[int, int]:
-    if found := re.match(r"(\d+)\.(\d+)", version):
+    if isinstance(version, str) and (found := re.match(r"(\d+)\.(\d+)", version)):
         return int(found[1]), int(found[2])
     raise ValueError(f'version must be TensorFlow\'s, such as "1.15"; received {version!r}.')
 

@@ -34,7 +34,7 @@ def load_checkpoint(
        layer that has none.
 
     The names of variables are those of tf.contrib (slim) or of tf.layers and tf.keras; other
-    layers' are taken as they are. Nothing is guessed: where a layer's scope is not certain, or does
+    layers' are taken as they are. Where a layer's scope is not certain, or does
     not fit it, the error says everything that is wrong, and the model stays as it is.
 
     `BatchNormalization` takes its state in the form that it has, too: `local_step` of zero-debias

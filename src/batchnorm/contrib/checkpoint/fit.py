@@ -147,10 +147,13 @@ def misshapen(source: Source, contents: Contents) -> str | None:
 def fits(wanted: Wanted, shape: tuple[int, ...]) -> bool:
     """Whether a value of this shape can be the variable's.
 
-    With virtual batches TensorFlow 1 kept ones for all axes in batch normalization's variables.
+    With virtual batches TensorFlow 1 kept ones for all axes in batch normalization's variables; and
+    a convolution with a window of 1 is a dense layer at each place.
     """
     if not wanted.squeezes:
         return shape == wanted.shape
+    if len(wanted.shape) > 1 and wanted.name == "kernel":
+        return shape == (1,) * (len(shape) - len(wanted.shape)) + wanted.shape
     ours, theirs = ([size for size in each if size != 1] for each in (wanted.shape, shape))
     return ours == theirs
 

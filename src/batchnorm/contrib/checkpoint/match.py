@@ -175,16 +175,14 @@ class Matching:
         )
 
     def _elsewhere(self, target: Target, group: Group) -> bool:
-        """Whether a normalization's scope lies in that of a layer which it does not follow."""
-        before = target.follows
-        return (
-            target.normalization
-            and before is not None
-            and any(
-                other.layer is not before and canonical(group.scope) == f"{scope}/norm"
-                for other, (found, _) in self.found.items()
-                for scope in [canonical(found.scope)]
-            )
+        """Whether a normalization's scope lies in that of a layer which it does not follow.
+
+        In a model without a graph nobody knows what it follows, and shapes alone do not tell.
+        """
+        return target.normalization and any(
+            other.layer is not target.follows and canonical(group.scope) == f"{scope}/norm"
+            for other, (found, _) in self.found.items()
+            for scope in [canonical(found.scope)]
         )
 
 

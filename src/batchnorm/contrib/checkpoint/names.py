@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Any
 
 from batchnorm.contrib.checkpoint.fit import Source, misshapen, named
 from batchnorm.contrib.checkpoint.kinds import Contents
@@ -56,7 +57,8 @@ def read_names(
     if callable(names):
         for target in targets:
             for wanted in target.wanted:
-                if (name := names(wanted.path)) is not None:
+                name = names(wanted.path)
+                if name is not None and reader.is_name(f"names({wanted.path!r})", name):
                     reader.variable(target, wanted, wanted.path, name)
         return reader.found
     if not isinstance(names, Mapping):
@@ -79,8 +81,10 @@ class _Reader:
 
     def entry(self, key: str, name: str | None) -> None:
         """One of a dictionary's."""
-        if name is not None and not isinstance(name, str):
-            self._problem(f"names[{key!r}] must be a name or None, received {name!r}.")
+        if not isinstance(key, str):
+            self._problem(f"names: {key!r} must be the name of a layer or of a variable.")
+            return
+        if name is not None and not self.is_name(f"names[{key!r}]", name):
             return
         variables, layers = self._variables(key), self._layers(key)
         inside = [each for each in self.targets if any(_below(key, a) for a in each.aliases)]
@@ -103,6 +107,12 @@ class _Reader:
             self._layer(layers[0], key, name)
         else:
             self._prefix(key, name)
+
+    def is_name(self, where: str, name: Any) -> bool:
+        """Whether a value is a name; if not, that is a problem."""
+        if not isinstance(name, str):
+            self._problem(f"{where} must be a name or None, received {name!r}.")
+        return isinstance(name, str)
 
     def _variables(self, key: str) -> list[tuple[Target, Wanted]]:
         return [

@@ -19,7 +19,9 @@ class Wanted:
         variable: itself.
         name: the last part of its path, such as "kernel".
         path: what to call it; no other variable of the model has the same.
-        squeezes: whether values may have ones in their shape that it has not.
+        squeezes: whether values may have ones in their shape that it has not: those of batch
+            normalization anywhere, kernels of dense layers, which may come from a convolution with
+            a window of 1, in front.
     """
 
     variable: Variable
@@ -131,7 +133,7 @@ def _target(
     layer: Layer, path: tuple[str, ...], own: list[Variable], paths: Counter[str]
 ) -> Target:
     walked = "/".join(path) or layer.name
-    squeezes = isinstance(layer, keras.layers.BatchNormalization)
+    squeezes = isinstance(layer, keras.layers.BatchNormalization | keras.layers.Dense)
     names = [each.path if paths[each.path] == 1 else f"{walked}/{each.name}" for each in own]
     wanted = tuple(
         Wanted(each, each.name, name, squeezes) for each, name in zip(own, names, strict=True)

@@ -1,6 +1,12 @@
 """Graph code as tf.contrib's users wrote it, on today's TensorFlow: public API of it alone."""
 
-from batchnorm.contrib.tensorflow.arg_scope import add_arg_scope, arg_scope
+from batchnorm.contrib.tensorflow.arg_scope import (
+    add_arg_scope,
+    arg_scope,
+    arg_scoped_arguments,
+    current_arg_scope,
+    has_arg_scope,
+)
 from batchnorm.contrib.tensorflow.batch_norm import batch_norm
 from batchnorm.contrib.tensorflow.convolution import (
     conv1d,
@@ -20,6 +26,7 @@ from batchnorm.contrib.tensorflow.initializers import (
 __all__ = [
     "add_arg_scope",
     "arg_scope",
+    "arg_scoped_arguments",
     "batch_norm",
     "conv1d",
     "conv2d",
@@ -28,7 +35,9 @@ __all__ = [
     "convolution1d",
     "convolution2d",
     "convolution3d",
+    "current_arg_scope",
     "fully_connected",
+    "has_arg_scope",
     "variance_scaling_initializer",
     "xavier_initializer",
 ]

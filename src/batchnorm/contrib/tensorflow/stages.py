@@ -1,7 +1,9 @@
 """Batch normalization in a graph: the package's stages, and the operations that record a step."""
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -12,16 +14,26 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from batchnorm.functional import batch_norm
 from batchnorm.moving import Moving
+from batchnorm.renorm import Renorm
 
 Tensor = Any
 Variable = Any
 
+_switch = threading.RLock()
+
 
 class Normalized(NamedTuple):
-    """The output, and what is to be added to each variable, by its name in the state."""
+    """The output, and how the state follows.
+
+    Attributes:
+        y: the output.
+        steps: what is to be added to each variable, by its name in the state.
+        derived: those that follow from the others: what they are, of all after these steps.
+    """
 
     y: Tensor
     steps: dict[str, Tensor]
+    derived: dict[str, Callable[[Mapping[str, Tensor]], Tensor]]
 
 
 class Fed(LearningRateSchedule):
@@ -44,14 +56,18 @@ def kept(name: str, value: Any) -> Any:
     """`number`, for what a step keeps of an average.
 
     Raises:
-        ValueError: it is not in [0, 1).
+        ValueError: it is not in [0, 1].
     """
-    if not tf.is_tensor(value) and not (isinstance(value, Real) and 0 <= float(value) < 1):
+    if tf.is_tensor(value):
+        return number(value)
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if not (isinstance(value, Real) and 0 <= float(value) <= 1):
         raise ValueError(
-            f"{name} must be a number in [0, 1), or a scalar tensor; received {value!r}. It is "
+            f"{name} must be a number in [0, 1], or a scalar tensor; received {value!r}. It is "
             "what a step keeps of the moving statistics: 0.999 averages about 1,000 batches."
         )
-    return number(value)
+    return number(tf.ones([])) if value == 1 else value  # 1 keeps all, which slots refuse
 
 
 def frequencies(batch_weights: Any, inputs: Tensor) -> Any:
@@ -132,8 +148,10 @@ def normalized(
     Returns:
         `Normalized`; its steps are empty in inference, and zero where a tensor says so.
     """
-    # One reading of each, so that all of a step sees the same.
-    read = {name: tf.identity(variable) for name, variable in variables.items()}
+    # One reading of each, so that all of a step sees the same; and not before the inputs are there:
+    # these may come from an earlier use of the same variables.
+    with tf.control_dependencies([inputs]):
+        read = {name: tf.identity(variable) for name, variable in variables.items()}
     gamma, beta = read.pop("gamma", None), read.pop("beta", None)
     known = {"step": tf.zeros([]), **read}  # for what a tensor gives, whatever the step
     training = training_of(is_training)
@@ -146,9 +164,10 @@ def normalized(
         y, new = batch_norm(inputs, known, gamma, beta, training=training, moving=moving, **stages)
         if not training:
             return y, {name: tf.zeros_like(value) for name, value in read.items()}
+        steps = {name: new[name] - value for name, value in read.items() if name in new}
         if "biased" in read:
-            new = {**new, "biased": _biased(moving, new, read)}
-        return y, {name: new[name] - value for name, value in read.items()}
+            steps["biased"] = _biased_step(moving, read, steps)
+        return y, steps
 
     with _integer_shapes():
         if training is None:
@@ -156,51 +175,85 @@ def normalized(
         else:
             y, steps = run(training)
     y.set_shape(inputs.shape)
-    return Normalized(y, {} if training is False else steps)
+    if training is False:
+        return Normalized(y, {}, {})
+    derived: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {}
+    if "biased" in read:
+        derived["moving_mean"] = partial(_debiased, moving)
+    if (renorm := stages["renorm"]) is not None:
+        taken = tf.reduce_any(tf.not_equal(steps["moving_stddev"], 0))
+        derived["moving_variance"] = partial(_squared, renorm, stages["epsilon"], taken)
+    return Normalized(y, steps, derived)
 
 
 def record(result: Normalized, variables: Mapping[str, Variable]) -> tuple[Tensor, Tensor]:
     """Adds the operations that take a step to the graph.
 
     Args:
-        result: of `normalized`.
+        result: of `normalized`, in training.
         variables: those of the state.
 
     Returns:
-        Two: that of the moving mean, which waits for those of all others, and that of the moving
-        variance.
+        Two: that of the moving mean and that of the moving variance, which wait for those of all
+        others.
     """
     # What is added, not what there will be: readers of another thread may come in between, and
-    # several workers may train the same variables. Nothing is written before all is read.
+    # several uses in one step, or several workers, may train the same variables. Nothing is
+    # written before all is read, and what is derived is of what all have added by then.
     with tf.control_dependencies([result.y, *result.steps.values()]):
         others = [
             variables[name].assign_add(step)
             for name, step in result.steps.items()
             if name not in ("moving_mean", "moving_variance")
         ]
-        with tf.control_dependencies(others):
+        with tf.control_dependencies(others), _integer_shapes():
             mean, variance = (
-                variables[name].assign_add(result.steps[name], name="AssignMovingAvg")
-                for name in ("moving_mean", "moving_variance")
+                _followed(name, result, variables) for name in ("moving_mean", "moving_variance")
             )
     return mean, variance
 
 
-def _biased(moving: Any, new: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> Tensor:
-    """The average from zero whose debiased form the moving mean is."""
-    debiased, rate = moving.rate(tf.cast(old["step"], old["biased"].dtype))
-    biased = new["moving_mean"] * (rate / debiased)
-    return tf.where(new["step"] > old["step"], biased, old["biased"])
+def _followed(name: str, result: Normalized, variables: Mapping[str, Variable]) -> Tensor:
+    if name not in result.derived:
+        return variables[name].assign_add(result.steps[name], name="AssignMovingAvg")
+    now = {each: tf.identity(variable) for each, variable in variables.items()}
+    return variables[name].assign(result.derived[name](now), name="AssignMovingAvg")
+
+
+def _biased_step(moving: Moving, old: Mapping[str, Tensor], steps: Mapping[str, Tensor]) -> Tensor:
+    """How far the average from zero goes: by its rate towards the batch, as the mean did by its."""
+    debiased, rate = _rates(moving, old["step"], old["biased"].dtype)
+    step = rate * (old["moving_mean"] - old["biased"]) + steps["moving_mean"] * (rate / debiased)
+    return tf.where(steps["step"] > 0, step, tf.zeros_like(step))
+
+
+def _debiased(moving: Moving, now: Mapping[str, Tensor]) -> Tensor:
+    """The moving mean of the average from zero; before the first step as it is."""
+    debiased, rate = _rates(moving, now["step"] - 1, now["biased"].dtype)
+    return tf.where(now["step"] > 0, now["biased"] * (debiased / rate), now["moving_mean"])
+
+
+def _rates(moving: Moving, step: Tensor, dtype: Any) -> tuple[Tensor, Tensor]:
+    debiased, rate = moving.rate(tf.cast(step, dtype))
+    return debiased, rate
+
+
+def _squared(renorm: Renorm, epsilon: float, taken: Tensor, now: Mapping[str, Tensor]) -> Tensor:
+    """The moving variance of the moving deviation, if a step was taken."""
+    variance = renorm.variance(now["moving_stddev"], epsilon)
+    return tf.where(taken, variance, now["moving_variance"])
 
 
 @contextmanager
 def _integer_shapes() -> Iterator[None]:
     """After `disable_v2_behavior` sizes are objects, and an unknown one is not None."""
-    if isinstance(tf.TensorShape([1])[0], int):
-        yield
-        return
-    tf.enable_v2_tensorshape()
-    try:
-        yield
-    finally:
-        tf.disable_v2_tensorshape()
+    # The switch is the process's: two threads that build graphs take turns.
+    with _switch:
+        if isinstance(tf.TensorShape([1])[0], int):
+            yield
+            return
+        tf.enable_v2_tensorshape()
+        try:
+            yield
+        finally:
+            tf.disable_v2_tensorshape()

@@ -20,6 +20,11 @@ INITIALIZERS: dict[str, Any] = {
     "moving_mean": tf.zeros_initializer(),
     "moving_variance": tf.ones_initializer(),
 }
+# Under a strategy each replica follows its own batches, and what is read or saved is the mean.
+_OF_REPLICAS = {
+    "synchronization": tf.VariableSynchronization.ON_READ,
+    "aggregation": tf.VariableAggregation.MEAN,
+}
 
 
 def affine_variables(
@@ -79,31 +84,28 @@ def state_variables(
     with tf.variable_scope(tf.get_variable_scope()) as scope:
         scope.set_partitioner(None)
         state = {
-            name: make(name, initializer=initializer, trainable=False)
+            name: make(name, initializer=initializer, trainable=False, **_OF_REPLICAS)
             for name, initializer in kinds.items()
         }
         if isinstance(moving, ZeroDebiased):
-            state |= _debiasing(state["moving_mean"], model)
+            state |= _debiasing(f"{scope.name}/moving_mean", state["moving_mean"], model)
     return state
 
 
-def _debiasing(moving_mean: Variable, model: bool) -> dict[str, Variable]:
+def _debiasing(prefix: str, moving_mean: Variable, model: bool) -> dict[str, Variable]:
     """The variables of the zero-debias, whose names hold the scope twice."""
-    kinds = {
-        "biased": ("biased", moving_mean.shape.as_list(), moving_mean.dtype.base_dtype),
-        "step": ("local_step", [], tf.float32),
-    }
+    shape, dtype = moving_mean.shape.as_list(), moving_mean.dtype.base_dtype
+    first = {**_OF_REPLICAS, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+    make = partial(
+        model_variable if model else tf.get_variable,
+        initializer=tf.zeros_initializer(),
+        trainable=False,
+    )
     # A first use that does not train has not made them.
     with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
         return {
-            name: (model_variable if model else tf.get_variable)(
-                f"{moving_mean.op.name}/{last}",
-                shape,
-                dtype=dtype,
-                initializer=tf.zeros_initializer(),
-                trainable=False,
-            )
-            for name, (last, shape, dtype) in kinds.items()
+            "biased": make(f"{prefix}/biased", shape, dtype=dtype, **_OF_REPLICAS),
+            "step": make(f"{prefix}/local_step", [], dtype=tf.float32, **first),
         }
 
 

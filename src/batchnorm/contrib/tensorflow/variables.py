@@ -21,6 +21,7 @@ def model_variable(
     regularizer: Callable[[Tensor], Tensor] | None = None,
     trainable: bool = True,
     collections: VariablesCollections = None,
+    **others: Any,
 ) -> Variable:
     """Gets or makes a variable of the current scope, in GLOBAL_VARIABLES and MODEL_VARIABLES.
 
@@ -32,6 +33,7 @@ def model_variable(
         regularizer: what it makes of a new variable goes to REGULARIZATION_LOSSES.
         trainable: whether it goes to TRAINABLE_VARIABLES.
         collections: `variables_collections` of the layer: further ones.
+        **others: as for `tf.get_variable`.
 
     Returns:
         What `tf.get_variable` returns; under a partitioner a partitioned variable.
@@ -44,6 +46,7 @@ def model_variable(
         regularizer=regularizer,
         trainable=trainable,
         collections=[tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.MODEL_VARIABLES],
+        **others,
     )
     if isinstance(collections, Mapping):
         collections = collections.get(name)
