@@ -1,5 +1,6 @@
 """`contrib.batch_norm` used more than once: its variables follow all of the uses."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,26 @@ from batchnorm.contrib import batch_norm
 from tests.contrib.graphs import initialize, session, updates, value
 
 X = np.random.default_rng(0).normal(1.5, 2.0, (6, 3)).astype("float32")
-RATE, STEPS = 0.5, 3
+RATE, STEPS, EPSILON = 0.25, 3, 0.001
+
+
+def outcomes(start: Any, batches: Any) -> list[tuple[Any, Any, int]]:
+    """What two uses in a step may make of an average, which run in any order and side by side.
+
+    The average, and what the last one to look had seen of it: all, or the first step alone; and
+    how many steps that were.
+    """
+    found = []
+    for one, other in itertools.permutations(batches):
+        first = start + RATE * (one - start)
+        for seen in (start, first):
+            whole = first + RATE * (other - seen)
+            found += [(whole, whole, 2), (whole, first, 1)]
+    return found
+
+
+def near(*pairs: Any) -> bool:
+    return all(np.allclose(actual, expected, 1e-5, 1e-6) for actual, expected in pairs)
 
 
 def test_two_uses_in_a_step_with_zero_debias() -> None:
@@ -28,32 +48,40 @@ def test_two_uses_in_a_step_with_zero_debias() -> None:
         for use in range(2):
             batch_norm(
                 tf.constant(X * (use + 1)),
-                decay=RATE,
+                decay=1 - RATE,
                 zero_debias_moving_mean=True,
                 scope="a",
                 reuse=bool(use),
             )
         initialize()
-        for step in range(1, STEPS + 1):
+        biased = np.zeros(3)
+        for step in range(STEPS):
             opened.run(updates())
-            assert value("a/a/moving_mean/local_step") == 2 * step
+            expected = outcomes(biased, [X.mean(0), 2 * X.mean(0)])
             biased, mean = value("a/a/moving_mean/biased"), value("a/moving_mean")
-            assert_close(mean, biased / (1 - RATE ** (2 * step)), 1e-6)
-    # Between the means of the two batches, each counting once in a step, whatever came first.
-    assert np.all(abs(mean) < 2 * abs(X.mean(0))) and np.all(abs(mean) > abs(X.mean(0)))
+            assert value("a/a/moving_mean/local_step") == 2 * (step + 1)
+            assert any(
+                near((biased, whole), (mean, seen / (1 - (1 - RATE) ** (2 * step + count))))
+                for whole, seen, count in expected
+            )
 
 
 def test_two_uses_in_a_step_with_renorm() -> None:
     with session() as opened:
         for use in range(2):
             batch_norm(
-                tf.constant(X * (use + 1)), decay=RATE, renorm=True, scope="a", reuse=bool(use)
+                tf.constant(X * (use + 1)), decay=1 - RATE, renorm=True, scope="a", reuse=bool(use)
             )
         initialize()
+        stddev = np.ones(3)
         for _ in range(STEPS):
             opened.run(updates())
+            deviations = [np.sqrt((use * X).var(0) + EPSILON) for use in (1, 2)]
+            expected = outcomes(stddev, deviations)
             stddev, variance = value("a/moving_stddev"), value("a/moving_variance")
-            assert_close(variance, stddev**2 - 0.001, 1e-6)
+            assert any(
+                near((stddev, whole), (variance, seen**2 - EPSILON)) for whole, seen, _ in expected
+            )
 
 
 @pytest.mark.parametrize("options", [{}, {"zero_debias_moving_mean": True}, {"renorm": True}])
@@ -64,7 +92,7 @@ def test_one_after_the_other(options: dict[str, Any]) -> None:
         for use in range(2):
             y = batch_norm(
                 y,
-                decay=RATE,
+                decay=1 - RATE,
                 updates_collections=None,
                 renorm_clipping={"rmax": 1.0, "dmax": 0.0},
                 scope="a",
@@ -74,8 +102,8 @@ def test_one_after_the_other(options: dict[str, Any]) -> None:
             y = y + 1.0
         initialize()
         opened.run(y)
-        mean = (RATE * (1 - RATE) * X.mean(0) + (1 - RATE) * 1.0) / (
-            1 - RATE**2 if "zero_debias_moving_mean" in options else 1.0
+        mean = ((1 - RATE) * RATE * X.mean(0) + RATE * 1.0) / (
+            1 - (1 - RATE) ** 2 if "zero_debias_moving_mean" in options else 1.0
         )
         assert_close(value("a/moving_mean"), mean, 1e-6)
 
@@ -86,13 +114,13 @@ def test_in_a_loop() -> None:
 
         def body(i: Any, y: Any) -> Any:
             with tf.variable_scope(tf.get_variable_scope(), reuse=True):
-                y = batch_norm(y, decay=RATE, updates_collections=None, scope="a")
+                y = batch_norm(y, decay=1 - RATE, updates_collections=None, scope="a")
             return i + 1, y + 1.0
 
         _, y = tf.while_loop(lambda i, y: i < 2, body, [0, tf.constant(X)])
         initialize()
         opened.run(y)
-        assert_close(value("a/moving_mean"), RATE * (1 - RATE) * X.mean(0) + 1 - RATE, 1e-6)
+        assert_close(value("a/moving_mean"), (1 - RATE) * RATE * X.mean(0) + RATE, 1e-6)
 
 
 @pytest.mark.parametrize("options", [{"decay": 1.0}, {"renorm": True, "renorm_decay": np.array(1)}])
