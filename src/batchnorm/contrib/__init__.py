@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
         try:
             graph = importlib.import_module("batchnorm.contrib.tensorflow")
         except ModuleNotFoundError as missing:
-            if missing.name != "tensorflow":
+            if str(missing.name).split(".")[0] != "tensorflow":
                 raise
             raise ImportError(
                 f"batchnorm.contrib.{name} adds to graphs of TensorFlow's, which is not installed: "
