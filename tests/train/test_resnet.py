@@ -77,6 +77,7 @@ def test_the_saved_model_is_the_trained_one(whole: Run) -> None:
     assert kinds == {BatchNormalization}
 
 
+@pytest.mark.slow  # tests/train/test_fit.py kills a LeNet, in the same loop
 def test_a_killed_run_ends_as_if_nothing_had_been(tmp_path: Path, few: Path, whole: Run) -> None:
     """Although its images are moved and flipped at random, by threads that are ahead."""
     run = Run(tmp_path / "run")
