@@ -15,12 +15,7 @@ if keras.backend.backend() != "tensorflow":
 import tensorflow.compat.v1 as tf
 
 from batchnorm.contrib import batch_norm, variance_scaling_initializer, xavier_initializer
-
-
-def run(tensor: Any) -> Any:
-    with tf.Session() as session:
-        session.run(tf.global_variables_initializer())
-        return session.run(tensor)
+from tests.contrib.graphs import run
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -44,15 +39,17 @@ def test_batch_norm(training: bool) -> None:
             is_training=training,
             param_initializers=initializers,
         )
-        assert_close(run(y), formula["y"], 1e-12)
+        assert_close(run(y)["y"], formula["y"], 1e-12)
 
 
 @pytest.mark.parametrize("mode, n", [("FAN_IN", 2 * 300), ("FAN_AVG", 2 * (300 + 40) / 2)])
 def test_variance_scaling(mode: str, n: float) -> None:
     formula = solve(variance_scaling_initializer.__doc__, factor=0.7, n=n)
     with tf.Graph().as_default():
-        uniform = run(variance_scaling_initializer(0.7, mode, uniform=True, seed=1)([2, 300, 40]))
-        normal = run(variance_scaling_initializer(0.7, mode, seed=1)([2, 300, 40]))
+        uniform = run(variance_scaling_initializer(0.7, mode, uniform=True, seed=1)([2, 300, 40]))[
+            "y"
+        ]
+        normal = run(variance_scaling_initializer(0.7, mode, seed=1)([2, 300, 40]))["y"]
     assert_close(abs(uniform).max(), formula["limit"], 1e-3)
     # Beyond two deviations it was drawn anew.
     assert_close(abs(normal).max(), 2 * np.sqrt(1.3 * 0.7 / n), 1e-3)
@@ -61,5 +58,5 @@ def test_variance_scaling(mode: str, n: float) -> None:
 def test_xavier() -> None:
     formula = solve(xavier_initializer.__doc__, fan_in=300, fan_out=40)
     with tf.Graph().as_default():
-        values = run(xavier_initializer(seed=1)([300, 40]))
+        values = run(xavier_initializer(seed=1)([300, 40]))["y"]
     assert_close(abs(values).max(), formula["limit"], 1e-3)

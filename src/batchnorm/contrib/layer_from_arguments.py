@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from batchnorm.contrib.original import UPDATE_OPS, check_parameters, original
+from batchnorm.contrib.original import UPDATE_OPS, axis_of, check_parameters, original
 from batchnorm.layer import BatchNormalization
 from batchnorm.moving import Exponential, ZeroDebiased
 from batchnorm.renorm import OldRenorm, Renorm
@@ -108,8 +108,7 @@ def layer_from_arguments(
             f"updates_collections={updates_collections!r} has no counterpart: there are no "
             "collections, and the layer records a step when it is called. Leave it out."
         )
-    if data_format not in ("NHWC", "NCHW"):
-        raise ValueError(f"data_format has to be either NCHW or NHWC. Received {data_format!r}.")
+    axis = axis_of(data_format)
     check_parameters(param_initializers, param_regularizers)
     if not isinstance(rank, int) or rank < 2:
         raise ValueError(f"rank must be 2 or more, that of (N, ..., C); received {rank!r}.")
@@ -137,7 +136,7 @@ def layer_from_arguments(
     for name, regularizer in (param_regularizers or {}).items():
         options[f"{name}_regularizer"] = regularizer
     return BatchNormalization(
-        axis=1 if data_format == "NCHW" else -1,
+        axis=axis,
         epsilon=epsilon,
         center=center,
         scale=scale,

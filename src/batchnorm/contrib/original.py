@@ -60,6 +60,20 @@ def original(
     return Original(unbiased=runs, layer=layer, by_hand=not layer)
 
 
+def axis_of(data_format: str) -> int:
+    """The channels' axis: -1 for NHWC, 1 for NCHW.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if data_format not in ("NCHW", "NHWC"):
+        raise ValueError(
+            f"data_format has to be either NCHW or NHWC. Received {data_format!r}; the rank may be "
+            "any from 2."
+        )
+    return 1 if data_format == "NCHW" else -1
+
+
 def check_parameters(
     initializers: Mapping[str, Any] | None, regularizers: Mapping[str, Any] | None
 ) -> None:

@@ -6,7 +6,13 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from batchnorm.contrib.original import UPDATE_OPS, Original, check_parameters, original
+from batchnorm.contrib.original import (
+    UPDATE_OPS,
+    Original,
+    axis_of,
+    check_parameters,
+    original,
+)
 from batchnorm.contrib.tensorflow.arg_scope import add_arg_scope
 from batchnorm.contrib.tensorflow.scope import check_graph
 from batchnorm.contrib.tensorflow.stages import (
@@ -131,10 +137,7 @@ def batch_norm(
         updates_collections=updates_collections,
     )
     moving = _moving(kept("decay", decay), went, zero_debias_moving_mean and training is not False)
-    limits = {name: number(value) for name, value in (renorm_clipping or {}).items()}
-    correction = (
-        Renorm.from_clipping(limits, kept("renorm_decay", renorm_decay)) if renorm else None
-    )
+    correction = _renorm(renorm_clipping or {}, renorm_decay) if renorm else None
     with tf.variable_scope(scope, "BatchNorm", [inputs], reuse=reuse) as within:
         make = partial(
             model_variable,
@@ -149,7 +152,7 @@ def batch_norm(
         result = normalized(
             inputs,
             affine | state,
-            is_training,
+            training,
             moving,
             axis=axis,
             epsilon=epsilon,
@@ -158,12 +161,8 @@ def batch_norm(
             sample_weight=frequencies(batch_weights, inputs),
         )
         records = result.steps and (trainable or not went.layer)
-        updates = record(result, state) if records else ()
-        if updates_collections is not None:
-            for update in updates:
-                tf.add_to_collections(updates_collections, update)
-            updates = ()
-        with tf.control_dependencies(updates):
+        waited_for = _collected(record(result, state) if records else (), updates_collections)
+        with tf.control_dependencies(waited_for):
             y = tf.identity(result.y, "FusedBatchNorm" if went.unbiased else "batchnorm")
         y = y if activation_fn is None else activation_fn(y)
         return collect(outputs_collections, within.name, y)
@@ -171,12 +170,7 @@ def batch_norm(
 
 def _axis(inputs: Tensor, data_format: str) -> int:
     """The channels' axis, from the end where they are last."""
-    if data_format not in ("NCHW", "NHWC"):
-        raise ValueError(
-            f"data_format has to be either NCHW or NHWC. Received {data_format!r}; the rank may be "
-            "any from 2."
-        )
-    axis, rank = (1 if data_format == "NCHW" else -1), inputs.shape.rank
+    axis, rank = axis_of(data_format), inputs.shape.rank
     if rank is None or rank < 2:
         raise ValueError(
             f"Inputs {inputs.name} have {'undefined rank' if rank is None else f'rank {rank}'}: "
@@ -194,3 +188,19 @@ def _moving(decay: Any, went: Original, debias: bool) -> Moving:
     if debias:
         return ZeroDebiased(decay, went.unbiased, variance=False)
     return Exponential(decay, went.unbiased)
+
+
+def _renorm(clipping: Mapping[str, float | Tensor], decay: float | Tensor) -> Renorm:
+    limits = {name: number(value) for name, value in clipping.items()}
+    return Renorm.from_clipping(limits, kept("renorm_decay", decay))
+
+
+def _collected(
+    updates: Sequence[Tensor], collections: str | Sequence[str] | None
+) -> Sequence[Tensor]:
+    """Puts the updates in their collections; what is left for the output to wait for."""
+    if collections is None:
+        return updates
+    for update in updates:
+        tf.add_to_collections(collections, update)
+    return ()

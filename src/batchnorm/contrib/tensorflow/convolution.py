@@ -10,10 +10,9 @@ import tensorflow.compat.v1 as tf
 
 from batchnorm.contrib.tensorflow.arg_scope import add_arg_scope
 from batchnorm.contrib.tensorflow.initializers import xavier_initializer
-from batchnorm.contrib.tensorflow.scope import layer_scope
+from batchnorm.contrib.tensorflow.scope import finished, layer_scope
 from batchnorm.contrib.tensorflow.variables import (
     VariablesCollections,
-    collect,
     model_variable,
     positive,
 )
@@ -123,16 +122,18 @@ def convolution(
             regularizer=weights_regularizer,
         )
         y = _product(inputs, weights, padding.upper(), strides, rates, channels_first)
-        if normalizer_fn is not None:
-            y = normalizer_fn(y, **(normalizer_params or {}))
-        elif biases_initializer is not None:
-            biases = variable(
-                "biases", [filters], initializer=biases_initializer, regularizer=biases_regularizer
-            )
-            y = tf.nn.bias_add(y, biases, "NCHW" if channels_first else "NHWC")  # of any rank
-        if activation_fn is not None:
-            y = activation_fn(y)
-        return collect(outputs_collections, name, y)
+        return finished(
+            y,
+            name,
+            variable,
+            normalizer_fn=normalizer_fn,
+            normalizer_params=normalizer_params,
+            biases_initializer=biases_initializer,
+            biases_regularizer=biases_regularizer,
+            activation_fn=activation_fn,
+            outputs_collections=outputs_collections,
+            channels_first=channels_first,
+        )
 
 
 def _channels(inputs: Tensor, channels_first: bool) -> int:

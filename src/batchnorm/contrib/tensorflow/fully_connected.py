@@ -8,10 +8,9 @@ import tensorflow.compat.v1 as tf
 
 from batchnorm.contrib.tensorflow.arg_scope import add_arg_scope
 from batchnorm.contrib.tensorflow.initializers import xavier_initializer
-from batchnorm.contrib.tensorflow.scope import layer_scope
+from batchnorm.contrib.tensorflow.scope import finished, layer_scope
 from batchnorm.contrib.tensorflow.variables import (
     VariablesCollections,
-    collect,
     model_variable,
     positive,
 )
@@ -94,13 +93,14 @@ def fully_connected(
             regularizer=weights_regularizer,
         )
         y = tf.matmul(inputs, weights) if rank == 2 else tf.tensordot(inputs, weights, 1)
-        if normalizer_fn is not None:
-            y = normalizer_fn(y, **(normalizer_params or {}))
-        elif biases_initializer is not None:
-            biases = variable(
-                "biases", [units], initializer=biases_initializer, regularizer=biases_regularizer
-            )
-            y = tf.nn.bias_add(y, biases)
-        if activation_fn is not None:
-            y = activation_fn(y)
-        return collect(outputs_collections, name, y)
+        return finished(
+            y,
+            name,
+            variable,
+            normalizer_fn=normalizer_fn,
+            normalizer_params=normalizer_params,
+            biases_initializer=biases_initializer,
+            biases_regularizer=biases_regularizer,
+            activation_fn=activation_fn,
+            outputs_collections=outputs_collections,
+        )

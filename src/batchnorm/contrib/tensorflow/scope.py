@@ -1,10 +1,12 @@
-"""Where graph code stands: in a graph, and in a variable scope of its layer."""
+"""What layers of graph code have in common: a graph, a variable scope, and how they end."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import tensorflow.compat.v1 as tf
+
+from batchnorm.contrib.tensorflow.variables import collect
 
 Tensor = Any
 Variable = Any
@@ -51,6 +53,51 @@ def layer_scope(
         scope, default_name, [inputs], reuse=reuse, custom_getter=_of_the_model
     ) as within:
         yield within.name, tf.convert_to_tensor(inputs)
+
+
+def finished(
+    y: Tensor,
+    name: str,
+    variable: Callable[..., Variable],
+    *,
+    normalizer_fn: Callable[..., Tensor] | None,
+    normalizer_params: Mapping[str, Any] | None,
+    biases_initializer: Any,
+    biases_regularizer: Callable[[Tensor], Tensor] | None,
+    activation_fn: Callable[[Tensor], Tensor] | None,
+    outputs_collections: str | Sequence[str] | None,
+    channels_first: bool = False,
+) -> Tensor:
+    """Normalizes a layer's product or adds biases to it, activates and collects it.
+
+    Args:
+        y: the product, with a static number of channels.
+        name: of the layer's scope.
+        variable: `model_variable` with the layer's dtype and collections.
+        normalizer_fn: as for the layer, and so are all that follow but the last.
+        normalizer_params: likewise.
+        biases_initializer: likewise.
+        biases_regularizer: likewise.
+        activation_fn: likewise.
+        outputs_collections: likewise.
+        channels_first: whether the channels are the second axis, and not the last.
+
+    Returns:
+        The layer's output.
+    """
+    if normalizer_fn is not None:
+        y = normalizer_fn(y, **(normalizer_params or {}))
+    elif biases_initializer is not None:
+        biases = variable(
+            "biases",
+            [y.shape.as_list()[1 if channels_first else -1]],
+            initializer=biases_initializer,
+            regularizer=biases_regularizer,
+        )
+        y = tf.nn.bias_add(y, biases, "NCHW" if channels_first else "NHWC")  # of any rank
+    if activation_fn is not None:
+        y = activation_fn(y)
+    return collect(outputs_collections, name, y)
 
 
 def _of_the_model(getter: Callable[..., Variable], *args: Any, **kwargs: Any) -> Variable:

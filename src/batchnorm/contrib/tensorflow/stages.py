@@ -109,8 +109,8 @@ def check_backend() -> None:
         )
 
 
-def training_of(is_training: Any) -> bool | None:
-    """Whether a graph trains, or `None` where a tensor tells only when it runs.
+def training_of(is_training: Any) -> Any:
+    """Whether a graph trains: a bool, or the tensor that tells it only when the graph runs.
 
     Args:
         is_training: a bool, or a scalar boolean tensor or variable.
@@ -123,7 +123,7 @@ def training_of(is_training: Any) -> bool | None:
     if tf.is_tensor(is_training) and is_training.dtype.base_dtype == tf.bool:
         if is_training.shape.rank in (0, None):
             value = tf.get_static_value(is_training) if isinstance(is_training, tf.Tensor) else None
-            return None if value is None else bool(value)
+            return is_training if value is None else bool(value)
     raise ValueError(
         f"is_training must be True, False or a scalar boolean tensor; received {is_training!r}."
     )
@@ -132,7 +132,7 @@ def training_of(is_training: Any) -> bool | None:
 def normalized(
     inputs: Tensor,
     variables: Mapping[str, Variable],
-    is_training: Any,
+    training: bool | Tensor,
     moving: Moving,
     **stages: Any,
 ) -> Normalized:
@@ -141,7 +141,7 @@ def normalized(
     Args:
         inputs: `(N, ..., C)`, or with the channels elsewhere.
         variables: `gamma`, `beta` and the state, by name; those that are not there are not used.
-        is_training: as for `training_of`.
+        training: of `training_of`.
         moving: how the moving statistics follow.
         **stages: further arguments of `batchnorm.batch_norm`.
 
@@ -154,7 +154,6 @@ def normalized(
         read = {name: tf.identity(variable) for name, variable in variables.items()}
     gamma, beta = read.pop("gamma", None), read.pop("beta", None)
     known = {"step": tf.zeros([]), **read}  # for what a tensor gives, whatever the step
-    training = training_of(is_training)
     adjustment = stages.pop("adjustment", None)
     if adjustment is not None and training is not False:
         pair = adjustment(tf.shape(inputs))
@@ -170,10 +169,10 @@ def normalized(
         return y, steps
 
     with _integer_shapes():
-        if training is None:
-            y, steps = tf.cond(is_training, lambda: run(True), lambda: run(False))
-        else:
+        if isinstance(training, bool):
             y, steps = run(training)
+        else:
+            y, steps = tf.cond(training, lambda: run(True), lambda: run(False))
     y.set_shape(inputs.shape)
     if training is False:
         return Normalized(y, {}, {})
