@@ -97,7 +97,7 @@ def batch_norm(
         Ioffe and Szegedy 2015, arXiv:1502.03167, Algorithms 1 and 2.
     """
     x, epsilon = ops.convert_to_tensor(x), not_negative(epsilon)
-    plan = kernels.plan(len(x.shape), axis, keras.backend.standardize_dtype(x.dtype))
+    plan = kernels.plan(x.shape, axis, keras.backend.standardize_dtype(x.dtype))
     known = _checked(state, state_names(moving, renorm), plan, x.shape)
     affine = Affine(
         1.0 if gamma is None else _fitted("gamma", gamma, plan, x),

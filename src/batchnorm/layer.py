@@ -157,7 +157,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         Each is `(C,)`; for several axes it has the rank of the inputs, and 1 on all other axes.
         With `affine=` gamma and beta have rows of this shape.
         """
-        plan = kernels.plan(len(inputs_shape), self.axis, self.compute_dtype)
+        plan = kernels.plan(inputs_shape, self.axis, self.compute_dtype)
         axes = (self.axis,) if isinstance(self.axis, int) else self.axis
         sizes = {axis: inputs_shape[axis] for axis in axes}
         if None in sizes.values():

@@ -30,17 +30,15 @@ class Moments(NamedTuple):
     variance: Tensor
 
 
-class Centred(NamedTuple):
-    """A batch about its mean, which no single number holds: it is `provisional + residual`.
+class Measured(NamedTuple):
+    """Moments with a mean that no single number holds: it is `provisional + residual`.
 
     Attributes:
-        deviation: `x - provisional`, shaped like `x`.
         provisional: almost the mean; no gradient flows through it.
-        residual: what it lacks, `mean(deviation)`.
+        residual: what it lacks.
         moments: of the batch, the mean rounded.
     """
 
-    deviation: Tensor
     provisional: Tensor
     residual: Tensor
     moments: Moments
@@ -79,7 +77,7 @@ def moments(x: Tensor, axes: Sequence[int], weights: Tensor | None = None) -> Mo
     """
     x = ops.convert_to_tensor(x)
     weights = None if weights is None else frequencies(weights, x.dtype)
-    return centre(x, [axis % len(x.shape) for axis in axes], weights).moments
+    return centre(x, [axis % len(x.shape) for axis in axes], weights)[1].moments
 
 
 def centre(
@@ -88,7 +86,7 @@ def centre(
     weights: Tensor | None = None,
     prior: tuple[Tensor, Tensor] = (0.0, 0.0),
     total: Total | None = None,
-) -> Centred:
+) -> tuple[Tensor, Measured]:
     """Measures `x` and centres it, to the last digit whatever its mean.
 
     A float32 mean of 1e6 is off by up to 0.03, so subtracting it leaves an error of 3 % of a unit
@@ -105,7 +103,7 @@ def centre(
         total: adds sums up across replicas.
 
     Returns:
-        `Centred`: d, m0, c and the moments.
+        d, shaped like `x`, and `Measured`: m0, c, the residual of d, and the moments.
     """
     axes = tuple(axes)
     count = _count(x, axes, weights)
@@ -130,7 +128,7 @@ def centre(
     count = count if isinstance(count, int) else ops.cast(count, x.dtype)
     count = ops.ones((), x.dtype) * count  # a tensor whatever came, torch.compile's sizes too
     mean, variance = provisional + residual, ops.relu(spread)
-    return Centred(deviation, provisional, residual, Moments(count, mean, variance))
+    return deviation, Measured(provisional, residual, Moments(count, mean, variance))
 
 
 def average(groups: Moments) -> Moments:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from keras import ops
@@ -12,7 +13,7 @@ from batchnorm.ghost import Ghost, Groups
 from batchnorm.kernels import Plan, moments_dtype
 from batchnorm.moving import Moving, bessel, update, usable
 from batchnorm.renorm import Renorm
-from batchnorm.statistics import Centred, Moments, Total, average
+from batchnorm.statistics import Measured, Moments, Total, average
 
 Tensor = Any
 State = Mapping[str, Tensor]
@@ -60,6 +61,7 @@ def train(
         prior = (0.0, 0.0)
     correction = None if renorm is None else functools.partial(_correction, renorm, known, epsilon)
     groups = ghost.cut(ops.shape(x)[0]) if ghost else None
+    plan = replace(plan, weighted=weights is not None, synchronized=total is not None)
     if groups is None:
         kernel = kernels.choose(plan)
         return kernel.train(plan, x, affine, epsilon, prior, weights, total, correction)
@@ -72,11 +74,10 @@ def train(
             for value in affine
         )
     )
-    plan = plan.groups(groups.axis)
+    x = groups.split(x)
+    plan = replace(plan.groups(ops.shape(x), groups.axis), weighted=weights is not None)
     kernel = kernels.choose(plan)
-    y, batch = kernel.train(
-        plan, groups.split(x), affine, epsilon, prior, weights, total, correction
-    )
+    y, batch = kernel.train(plan, x, affine, epsilon, prior, weights, total, correction)
     return groups.join(y), batch
 
 
@@ -90,7 +91,7 @@ def _split_weights(groups: Groups, x: Tensor, weights: Tensor | None) -> Tensor 
     return groups.split(weights)
 
 
-def _correction(renorm: Renorm, state: State, epsilon: float, measured: Centred) -> Affine:
+def _correction(renorm: Renorm, state: State, epsilon: float, measured: Measured) -> Affine:
     """Renorm's step for a batch; the groups of one share it. None where nothing was measured."""
     batch = measured.about(state["renorm_mean"])
     whole = average(batch) if _in_groups(batch, state) else batch

@@ -1,17 +1,17 @@
 """What a kernel is told of a normalization, and what it must do."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import keras
 from keras import ops
 
 from batchnorm.affine import Affine
-from batchnorm.statistics import Centred, Moments, Total
+from batchnorm.statistics import Measured, Moments, Total
 
 Tensor = Any
-Correction = Callable[[Centred], Affine]
+Correction = Callable[[Measured], Affine]
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,25 @@ class Plan:
     """The static facts of one normalization.
 
     Attributes:
-        rank: how many axes the input has, 1 or more.
+        shape: of the input, one axis or more; `None` for a size that is not known.
         axis: the axes that keep statistics of their own, the channels', counted from 0, in order.
         dtype: of the input.
         grouped: whether the first of these axes is that of ghost batches.
+        weighted: whether some elements count more than others.
+        synchronized: whether the moments are those of all replicas.
     """
 
-    rank: int
+    shape: tuple[int | None, ...]
     axis: tuple[int, ...]
     dtype: str
     grouped: bool = False
+    weighted: bool = False
+    synchronized: bool = False
+
+    @property
+    def rank(self) -> int:
+        """How many axes the input has."""
+        return len(self.shape)
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -61,9 +70,10 @@ class Plan:
             return (shape[self.axis[0]],)
         return tuple(size if axis in self.axis else 1 for axis, size in enumerate(shape))
 
-    def groups(self, axis: int) -> "Plan":
+    def groups(self, shape: Sequence[int | None], axis: int) -> "Plan":
         """The plan of the input after `Groups.split`, with the groups along an axis, 0 or 1."""
-        return Plan(self.rank + 1, (axis, *(each + 1 for each in self.axis)), self.dtype, True)
+        kept = (axis, *(each + 1 for each in self.axis))
+        return replace(self, shape=known(shape), axis=kept, grouped=True)
 
 
 def moments_dtype(dtype: Any) -> str:
@@ -71,11 +81,16 @@ def moments_dtype(dtype: Any) -> str:
     return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
 
 
-def plan(rank: int, axis: int | Sequence[int], dtype: str) -> Plan:
+def known(shape: Sequence[Any]) -> tuple[int | None, ...]:
+    """A shape with `None` for what is a symbol of a compiler's."""
+    return tuple(size if isinstance(size, int) else None for size in shape)
+
+
+def plan(shape: Sequence[Any], axis: int | Sequence[int], dtype: str) -> Plan:
     """The plan of an input, checked.
 
     Args:
-        rank: how many axes the input has.
+        shape: of the input; what is no number is not known.
         axis: the channel axis, or several; negative ones count from the end.
         dtype: of the input.
 
@@ -85,7 +100,7 @@ def plan(rank: int, axis: int | Sequence[int], dtype: str) -> Plan:
     Raises:
         ValueError: an axis is out of range or there twice, or `dtype` is complex.
     """
-    several = (axis,) if isinstance(axis, int) else tuple(axis)
+    several, rank = (axis,) if isinstance(axis, int) else tuple(axis), len(shape)
     for each in several:
         if not -rank <= each < rank:
             raise ValueError(
@@ -100,7 +115,7 @@ def plan(rank: int, axis: int | Sequence[int], dtype: str) -> Plan:
             f"Batch normalization of {dtype} input is not defined here: normalize the real and "
             "imaginary parts as two channels, ops.stack([ops.real(x), ops.imag(x)], axis=-1)."
         )
-    return Plan(rank, kept, dtype)
+    return Plan(known(shape), kept, dtype)
 
 
 class Kernel(Protocol):
@@ -122,7 +137,8 @@ class Kernel(Protocol):
     ) -> tuple[Tensor, Moments]:
         """Normalizes by the batch's own moments, and hands them back.
 
-        Differentiable in `x` and the affine step, through the moments; twice, too.
+        Differentiable in `x` and the affine step, through the moments; twice, too. What is handed
+        back beside y need not be.
 
         Args:
             plan: of `x`.
@@ -131,8 +147,10 @@ class Kernel(Protocol):
                 `Plan.spread`.
             epsilon: added to the variance under the root.
             prior: mean and variance `(C,)` that stand in where there is no weight.
-            weights: of the rank of `x`, broadcast against it; `None` for all ones.
-            total: adds a tensor up across replicas; `None` for one replica.
+            weights: of the rank of `x`, broadcast against it; `None` for all ones, and then
+                `plan.weighted` is false.
+            total: adds a tensor up across replicas; `None` for one replica, and then
+                `plan.synchronized` is false.
             correction: what is done between normalizing and `affine`, as it follows from the
                 measured batch: renorm's step; `None` for nothing.
 

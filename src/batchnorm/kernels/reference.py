@@ -28,13 +28,13 @@ def train(
 ) -> tuple[Tensor, Moments]:
     """See `Kernel.train`."""
     x = ops.cast(x, plan.moments_dtype)
-    measured = centre(x, plan.axes, weights, prior, total)
+    deviation, measured = centre(x, plan.axes, weights, prior, total)
     step = _normalizing(measured.moments.variance, epsilon)
     if correction is not None:
         step = then(step, correction(measured))
     scale, shift = then(_spread(plan, step), _spread(plan, affine))
     # (deviation - residual) * scale + shift with one pass over x less.
-    y = measured.deviation * scale + (shift - plan.spread(measured.residual) * scale)
+    y = deviation * scale + (shift - plan.spread(measured.residual) * scale)
     return y, measured.moments
 
 
