@@ -3,8 +3,9 @@ PYTHON ?= python3
 # make test TORCH='torch --index-url https://download.pytorch.org/whl/cpu' avoids.
 TORCH ?= torch==2.13.0
 BACKENDS ?= tensorflow jax torch
-# Where `make demo` writes: never into the checkout.
+# Where `make demo` and `make bench` write: never into the checkout.
 DEMO ?= $(or $(TMPDIR),/tmp)/batchnorm-demo-$(shell id -un)
+BENCH ?= $(or $(TMPDIR),/tmp)/batchnorm-bench-$(shell id -un)
 
 BIN := .venv/bin
 BENCH_READY := .venv/bench.ready
@@ -40,6 +41,7 @@ lint: $(TEST_READY)
 
 bench: $(BENCH_READY)
 	$(BIN)/python benchmarks/numerics.py
+	$(BIN)/batchnorm benchmark --output "$(BENCH)"
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -9,48 +9,16 @@ prepares a batch, moved and flipped.
 
 import argparse
 import platform
-import time
-from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
-from batchnorm.models.lenet import lenet
-from batchnorm.models.resnet import resnet
+from batchnorm.benchmark.models import compiled, noise, steps
+from batchnorm.benchmark.rounds import seconds as seconds
 from batchnorm.train.augment import augmented
 from batchnorm.train.fit import make_repeatable
-from batchnorm.train.normalization import normalization
 
 SHAPE = (32, 32, 3)
-
-
-def model_of(name: str, depth: int, expression: str) -> keras.Model:
-    """A compiled model with a normalization."""
-    layer = normalization(expression)
-    if name == "resnet":
-        model = resnet(SHAPE, depth=depth, normalization=layer)
-    else:
-        model = lenet(SHAPE, normalization=layer)
-    model.compile(
-        keras.optimizers.SGD(0.01, momentum=0.9),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    return model
-
-
-def seconds(work: Sequence[Callable[[], object]], times: int) -> npt.NDArray[np.float64]:
-    """How long each of some functions takes, in turn: `(times, functions)`.
-
-    What two turns before took, and compiled, does not count.
-    """
-    found = np.empty((times + 2, len(work)))
-    for turn in found:
-        for number, function in enumerate(work):
-            start = time.perf_counter()
-            function()
-            turn[number] = time.perf_counter() - start
-    return found[2:]
 
 
 def main() -> None:
@@ -65,13 +33,12 @@ def main() -> None:
     )
     asked = parser.parse_args()
     make_repeatable(0)
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (asked.batch_size, *SHAPE)).astype(np.uint8)
-    labels = random.integers(0, 10, asked.batch_size)
     names = list(dict.fromkeys([*asked.normalizations, "keras"]))
-    models = [model_of(asked.model, asked.depth, name) for name in names]
-    steps = [lambda model=model: model.train_on_batch(images, labels) for model in models]
-    taken = seconds([*steps, lambda: augmented(images, random)], asked.steps)
+    depth = asked.depth if asked.model == "resnet" else None
+    models = [compiled(SHAPE, name, depth) for name in names]
+    images, random = noise(asked.batch_size, SHAPE), np.random.default_rng(0)
+    work = [*steps(models, asked.batch_size), lambda: augmented(images, random)]
+    taken = seconds(work, asked.steps)
     print(
         f"{asked.model}, batch {asked.batch_size}, {keras.config.backend()}, {platform.machine()}"
     )

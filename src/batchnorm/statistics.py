@@ -117,11 +117,11 @@ def centre(
         return _divide(values, count, otherwise)
 
     # Any constant serves as m0, so no gradient flows through it: the one through c is exact.
-    provisional = mean_of(_usual(ops.stop_gradient(x), weights), prior[0])
+    provisional = mean_of(usual(ops.stop_gradient(x), weights), prior[0])
     # XLA computes m0 anew at each use, and may contract a product at its end with the subtraction
     # there, which makes the two differ by a bit. A selection it cannot contract.
     provisional = ops.where(ops.isnan(provisional), 0.0, provisional)
-    deviation = _usual(x - ops.expand_dims(provisional, axes), weights)
+    deviation = usual(x - ops.expand_dims(provisional, axes), weights)
     residual = mean_of(deviation, 0.0)
     # d * d, not square(d): JAX saves 2 * d for the derivative of a square, a second array like x.
     spread = mean_of(deviation * deviation, prior[1]) - residual * residual
@@ -194,7 +194,7 @@ def _dot(counts: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
     return sum(count * value for count, value in zip(counts, values, strict=True))
 
 
-def _usual(values: Tensor, weights: Tensor | None) -> Tensor:
+def usual(values: Tensor, weights: Tensor | None) -> Tensor:
     """Zero for what is hidden and may be NaN, or overflow in the square: 0 times that is no 0."""
     if weights is None:
         return values

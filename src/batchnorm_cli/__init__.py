@@ -14,7 +14,7 @@ try:
 except ImportError as missing:
     sys.exit(f"batchnorm: {missing}. The commands need: pip install 'batchnorm[train]'")
 
-from batchnorm_cli import evaluate, import_tf1, pictures, train
+from batchnorm_cli import benchmark, evaluate, import_tf1, pictures, train
 from batchnorm_cli.options import Group
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ app.command()(pictures.features)
 app.command()(pictures.sample)
 app.command()(pictures.statistics)
 app.command()(evaluate.evaluate)
+app.command()(benchmark.benchmark)
 app.command("import-tf1")(import_tf1.import_tf1)
 
 

@@ -14,7 +14,7 @@ __all__ = ["Kernel", "Plan", "choose", "moments_dtype", "plan"]
 def _native() -> tuple[Kernel, ...]:
     """The kernel of Keras's backend: a shortcut, so that none is missed where there is no file."""
     name = f"{__name__}.{keras.backend.backend()}"
-    return (import_module(name),) if find_spec(name) else ()  # type: ignore[return-value]
+    return (import_module(name),) if find_spec(name) else ()
 
 
 KERNELS: tuple[Kernel, ...] = (*_native(), reference)

@@ -1,0 +1,58 @@
+"""The machine, and what in its environment decides how fast memory is to be had."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+# An allocator that keeps what is freed, instead of handing it back to the system and faulting it
+# in anew, page by page. Both are read when a process starts.
+TUNED = {
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "8589934592",
+}
+ENVIRONMENT = (*TUNED, "THP_MEM_ALLOC_ENABLE", "TF_ENABLE_ONEDNN_OPTS", "OMP_NUM_THREADS")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory in bytes, system and Python."""
+    return {
+        "processor": _processor(),
+        "cores": cores(),
+        "memory_bytes": _memory(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def environment(tuned: bool) -> dict[str, str | None]:
+    """The variables of `ENVIRONMENT` as a measuring process has them; `None` where not set.
+
+    Args:
+        tuned: whether that of `TUNED` is set for it.
+    """
+    values = os.environ | (TUNED if tuned else {})
+    return {name: values.get(name) for name in ENVIRONMENT}
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), platform.processor() or platform.machine())
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return None

@@ -1,0 +1,196 @@
+"""How an input is seen: rows of positions, with the channels behind the positions or before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from math import prod
+from typing import Any, Self
+
+import tensorflow as tf
+from keras import ops
+
+from batchnorm.affine import Affine
+from batchnorm.kernels.plan import Plan
+from batchnorm.summation import add
+
+Tensor = Any
+
+_LONG = 4096  # so many terms of a product with ones may be added up; more lose digits
+_BIG = 1 << 18  # elements from which on a fused operation is worth its set-up
+_WIDE = 16  # channels from which on operations are vectorised
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A view of the input: rows are samples, or ghost batches.
+
+    Attributes:
+        plan: of the input.
+        channels: C.
+        positions: in a row, P.
+        last: whether the channels come last, `(R, P, C)`, or before the positions, `(R, C, P)`.
+        compiled: whether XLA reads the code, which makes passes of operations by itself.
+        lanes: so many positions lie beside each other as if they were channels, which makes narrow
+            inputs wide enough for vectors: `(R, P / lanes, lanes * C)`.
+    """
+
+    plan: Plan
+    channels: int
+    positions: int
+    last: bool
+    compiled: bool
+    lanes: int
+
+    @property
+    def big(self) -> bool:
+        """Whether passes over memory are worth a choice between them, and take longer than that."""
+        if self.compiled:
+            return False
+        # Where the batch is not known it is taken for 32.
+        rows = self.plan.shape[0]
+        return self.positions * self.channels * (32 if rows is None else rows) >= _BIG
+
+    @property
+    def vectors(self) -> bool:
+        """Whether TensorFlow's fused operations take it, and are quick."""
+        wide = self.last and self.lanes * self.channels >= _WIDE
+        return wide and self.big and self.plan.moments_dtype == "float32"
+
+    def fits(self, affine: Affine, weights: Tensor | None) -> bool:
+        """Whether a step is per channel or per row, and weights are the same for all channels."""
+        steps = all(isinstance(value, int | float) or len(value.shape) <= 2 for value in affine)
+        return steps and (weights is None or weights.shape[self.plan.axis[-1]] == 1)
+
+    def weighing(self, weights: Tensor | None) -> Self:
+        """The layout for these weights: positions that weigh differently make no lanes."""
+        alike = weights is None or all(size == 1 for size in weights.shape[1:])
+        return self if alike else replace(self, lanes=1)
+
+    def flat(self, x: Tensor) -> Tensor:
+        """The input, or weights without channels, in this layout."""
+        channel = self.plan.axis[-1]
+        rows, width = sizes_of(x)[0], x.shape[channel]
+        count = prod(size for axis, size in enumerate(x.shape) if axis not in (0, channel))
+        if width == self.channels and self.lanes > 1:
+            count, width = count // self.lanes, width * self.lanes
+        return tf.reshape(x, (rows, count, width) if self.last else (rows, width, count))
+
+    def weights(self, weights: Tensor, x: Tensor) -> Tensor:
+        """Weights of the rank of `x` as `(R, 1 or P, 1)`, or with the last two exchanged."""
+        inner = list(weights.shape[1:])
+        if any(size != 1 for size in inner):
+            inner = [
+                1 if axis + 1 in self.plan.axis else x.shape[axis + 1] for axis in range(len(inner))
+            ]
+        return self.flat(tf.broadcast_to(weights, (sizes_of(x)[0], *inner)))
+
+    def parameter(self, value: Tensor) -> Tensor:
+        """A number, `(C,)` or `(R, C)` as `(1 or R, 1, C)`, or with the last two exchanged."""
+        value = tf.convert_to_tensor(value, self.plan.moments_dtype)
+        if value.shape.rank == 0:
+            value = tf.broadcast_to(value, (self.channels,))
+        rows = 1 if value.shape.rank == 1 else sizes_of(value)[0]
+        return tf.reshape(value, (rows, 1, -1) if self.last else (rows, -1, 1))
+
+    def vector(self, value: Tensor) -> Tensor:
+        """Of the statistics `(1 or R, 1, C)`, `(C,)`; where rows have their own, `(R, C)`."""
+        return tf.reshape(value, (-1, self.channels) if self.plan.grouped else (-1,))
+
+    def row(self, value: Tensor) -> Tensor:
+        """Back from `parameter` to `(C,)` or `(R, C)`."""
+        return tf.reshape(value, (-1,) if value.shape[0] == 1 else (-1, self.channels))
+
+    def wide(self, parameter: Tensor) -> Tensor:
+        """A parameter as wide as `flat`."""
+        return parameter if self.lanes == 1 else tf.tile(parameter, (1, 1, self.lanes))
+
+    def sums(self, values: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Of each row, the sum over its positions, each times its weight: `(R, 1, C)`."""
+        axis = 1 if self.last else 2
+        if weights is not None and weights.shape[axis] == 1:
+            return self.sums(values) * weights
+        length, block = values.shape[axis], _block(values.shape[axis])
+        if self.compiled or block is None or (weights is not None and block < length):
+            values = values if weights is None else values * weights
+            found, parts = tf.expand_dims(add(values, (axis,)), axis), 1
+        elif length == 1 and weights is None:
+            found, parts = values, 1
+        else:
+            parts = length // block
+            ones = weights
+            if weights is None:
+                ones = tf.ones((1, block, 1) if self.last else (1, 1, block), values.dtype)
+            found = self._product(values, ones, block)
+        if parts * self.lanes == 1:
+            return found
+        shape = (-1, parts * self.lanes, self.channels)
+        found = tf.reshape(found, shape if self.last else (-1, self.channels, parts))
+        return tf.reduce_sum(found, axis, keepdims=True)
+
+    def _product(self, values: Tensor, ones: Tensor, block: int) -> Tensor:
+        """The sums of blocks of positions."""
+        if self.last:
+            cut = tf.reshape(values, (-1, block, values.shape[2]))
+            return tf.matmul(ones, cut, transpose_a=True)
+        cut = tf.reshape(values, (-1, self.channels * values.shape[2] // block, block))
+        return tf.matmul(cut, ones, transpose_b=True)
+
+    def total(self, values: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The sum over all rows, `(1, 1, C)`; or of each, where rows have their own statistics."""
+        rows, positions, _ = values.shape
+        alone = self.plan.grouped or not self.last or weights is not None or self.compiled
+        if alone or rows is None or rows * positions * self.lanes > _LONG:
+            return self.over(self.sums(values, weights))
+        count = rows * positions
+        total = tf.ones((1, count), values.dtype) @ tf.reshape(values, (count, -1))
+        total = tf.reshape(total, (1, self.lanes, self.channels))
+        return total if self.lanes == 1 else tf.reduce_sum(total, 1, keepdims=True)
+
+    def over(self, sums: Tensor) -> Tensor:
+        """The sums of rows as one, `(1, 1, C)`; or as they are, where each has its statistics."""
+        if self.plan.grouped or sums.shape[0] == 1:
+            return sums
+        total = add(tf.reshape(sums, (-1, self.channels)), (0,))
+        return tf.reshape(total, (1, 1, -1) if self.last else (1, -1, 1))
+
+
+def sizes_of(tensor: Tensor) -> Sequence[Tensor]:
+    """The sizes, numbers where they are known."""
+    sizes: Sequence[Tensor] = tensor.shape.as_list()
+    return ops.shape(tensor) if None in sizes else sizes
+
+
+@cache
+def layout(plan: Plan, compiled: bool = False) -> Layout | None:
+    """The layout of an input; `None` if it has none."""
+    channel, rank = plan.axis[-1], plan.rank
+    last = channel == rank - 1
+    rows_alone = plan.grouped and plan.axis == (0, rank - 1)
+    if rank < 2 or not (rows_alone or (len(plan.axis) == 1 and (last or channel == 1))):
+        return None
+    channels = plan.shape[channel]
+    # XLA would compile for each length, and unknown ones cannot be cut where digits would be lost.
+    if None in plan.shape[1:]:
+        return None
+    positions = prod(size or 0 for axis, size in enumerate(plan.shape) if axis not in (0, channel))
+    if not channels or not positions:
+        return None
+    lanes = _lanes(channels, positions) if last and not compiled else 1
+    return Layout(plan, channels, positions, last, compiled, lanes)
+
+
+def _lanes(channels: int, positions: int) -> int:
+    """The largest power of two that divides the positions, up to 128 values side by side."""
+    lanes = 1
+    if channels < _WIDE:
+        while positions % (2 * lanes) == 0 and 2 * lanes * channels <= 128:
+            lanes *= 2
+    return lanes
+
+
+@cache
+def _block(length: int) -> int | None:
+    """The largest divisor of a length that may be added at once; `None` if there is none."""
+    if length <= _LONG:
+        return length
+    return next((size for size in range(_LONG, 31, -1) if length % size == 0), None)
