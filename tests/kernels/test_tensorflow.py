@@ -1,0 +1,171 @@
+"""TensorFlow's kernel: every way that it goes, by size, against the float64 oracle."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+
+from batchnorm import Ghost, Renorm, batch_norm, kernels
+from tests import oracle
+from tests.compare import assert_close
+from tests.differentiate import BACKEND, MODES, Array, compiled, gradients, tensors, to_numpy
+
+if BACKEND != "tensorflow":
+    pytest.skip("the kernel is TensorFlow's", allow_module_level=True)
+
+import tensorflow as tf
+
+from batchnorm.kernels import reference
+from batchnorm.kernels import tensorflow as kernel
+
+# The package has a function of that name.
+layouts = import_module("batchnorm.kernels.tensorflow.layout")
+
+# Shape and axis: vectors, lanes, narrow ones that make none, channels first, rows without inside.
+SHAPES = {
+    "wide": ((6, 4, 5, 16), -1),
+    "lanes": ((6, 4, 8, 3), -1),
+    "narrow": ((6, 5, 7, 3), -1),
+    "first": ((6, 3, 4, 5), 1),
+    "matrix": ((12, 5), -1),
+    "sequence": ((6, 9, 4), -1),
+    "rank 5": ((2, 3, 2, 2, 17), -1),
+    "one channel": ((6, 8, 1), -1),
+}
+
+
+@pytest.fixture(params=["small", "big"], autouse=True)
+def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Inputs that are taken for large ones go by fused operations, conditions and XLA."""
+    if request.param == "big":
+        monkeypatch.setattr(layouts, "_BIG", 0)
+    yield request.param
+
+
+@pytest.fixture(autouse=True)
+def native(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel is what is tested: the reference must not serve in its place."""
+
+    def refuse(*arguments: Any) -> Any:
+        raise AssertionError("the reference was asked")
+
+    monkeypatch.setattr(kernel.reference, "train", refuse)
+
+
+def made(name: str, mean: float) -> tuple[Array, Array, Array, Array]:
+    """x, dy, gamma and beta."""
+    shape, axis = SHAPES[name]
+    random, channels = np.random.default_rng(0), shape[axis]
+    x = random.normal(size=shape) + mean
+    x, dy = x.astype("float32"), random.normal(0.5, 1, shape).astype("float32")
+    return x, dy, *random.uniform(0.5, 2, (2, channels)).astype("float32")
+
+
+def state(channels: int) -> dict[str, Any]:
+    return {"moving_mean": tf.zeros(channels), "moving_variance": tf.ones(channels)}
+
+
+def check(
+    name: str, mode: str, mean: float, options: dict[str, Any], exact: dict[str, Any]
+) -> None:
+    """Compares y, the state and the gradients with the oracle's."""
+    x, dy, gamma, beta = made(name, mean)
+    axis, before = SHAPES[name][1], state(len(gamma))
+    if "renorm" in options:
+        before |= {"moving_stddev": tf.ones(len(gamma))}
+        before |= {
+            "renorm_mean": tf.fill((len(gamma),), mean),
+            "renorm_stddev": tf.ones(len(gamma)),
+        }
+    if "rows" in exact:
+        gamma, beta = np.random.default_rng(3).uniform(0.5, 2, (2, len(x), len(gamma))).astype("f4")
+    settings = {key: value for key, value in exact.items() if key != "rows"}
+
+    def step(x: Any, gamma: Any, beta: Any) -> Any:
+        return batch_norm(x, before, gamma, beta, training=True, axis=axis, **options)
+
+    given = tensors([x, gamma, beta], "float32")
+    y, new = compiled(step, mode)(*given)
+    numbers = {key: to_numpy(value) for key, value in before.items()}
+    expected = oracle.step(x, numbers, gamma, beta, axis=axis, **settings)
+    assert_close(to_numpy(y), expected.y, 1e-5)
+    for key, value in expected.state.items():
+        assert_close(to_numpy(new[key]), value, 1e-5)
+    loss = compiled(lambda *a: tf.reduce_sum(step(*a)[0] * dy), mode)
+    found = gradients(loss, *given)
+    wanted = oracle.step_gradients(x, dy, numbers, gamma, beta, axis=axis, **settings)
+    for actual, value in zip(found, wanted, strict=True):
+        assert value is not None
+        # Of dgamma the error is that of the terms, of which there are as many as positions.
+        assert_close(to_numpy(actual), value, 2e-5 * max(1.0, float(np.abs(value).max())))
+
+
+@pytest.mark.parametrize("mean", [0.5, 1e4])
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("mode", MODES)
+def test_plain(name: str, mode: str, mean: float) -> None:
+    check(name, mode, mean, {}, {})
+
+
+@pytest.mark.parametrize("name", ["wide", "lanes", "first", "sequence"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("slot", ["rows", "samples", "positions", "renorm", "ghost"])
+def test_slots(name: str, mode: str, slot: str) -> None:
+    if slot == "ghost" and name == "first":
+        pytest.skip("ghost batches with the channels first are the reference's")
+    shape, axis = SHAPES[name]
+    inner = shape if slot == "positions" else shape[:1]
+    inner = tuple(s for i, s in enumerate(inner) if i != axis % len(shape))
+    weights = np.random.default_rng(2).integers(0, 3, inner).astype("float32")
+    options, exact = {
+        "rows": ({}, {"rows": True}),
+        "samples": ({"sample_weight": weights}, {"weights": weights}),
+        "positions": ({"sample_weight": weights}, {"weights": weights}),
+        "renorm": ({"renorm": Renorm(rmax=3.0, dmax=5.0)}, {"renorm": (1 / 3, 3.0, 5.0, 0.01)}),
+        "ghost": ({"statistics": Ghost(3)}, {"ghost": (3, False)}),
+    }[slot]
+    check(name, mode, 0.5, options, exact)
+
+
+@pytest.mark.parametrize("hidden", [np.nan, np.inf, 1e30])
+def test_what_is_hidden_does_not_leak(hidden: float) -> None:
+    x, dy, gamma, beta = made("wide", 0.5)
+    weights = np.ones(x.shape[:3], "float32")
+    weights[2, 1] = 0
+    clean, x[2, 1] = x.copy(), hidden
+    given = tensors([x, gamma, beta], "float32")
+    y, new = batch_norm(given[0], state(16), *given[1:], training=True, mask=weights)
+    expected = oracle.batch_norm(clean, gamma, beta, weights=weights)
+    assert_close(to_numpy(y)[weights > 0], expected.y[weights > 0], 1e-5)
+    assert_close(to_numpy(new["moving_variance"]), expected.moving_variance, 1e-5)
+
+
+def test_a_batch_that_is_not_known_may_be_empty() -> None:
+    function = tf.function(
+        lambda x: batch_norm(x, state(16), training=True),
+        input_signature=[tf.TensorSpec((None, 4, 5, 16))],
+    )
+    x = made("wide", 0.5)[0]
+    assert_close(to_numpy(function(x)[0]), oracle.batch_norm(x).y, 1e-5)
+    y, new = function(x[:0])
+    assert y.shape == (0, 4, 5, 16)
+    assert to_numpy(new["moving_variance"]).tolist() == [1.0] * 16
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e4])
+@pytest.mark.parametrize("name", ["wide", "lanes", "first"])
+def test_inference(name: str, mean: float) -> None:
+    x, _, gamma, beta = made(name, mean)
+    axis, before = SHAPES[name][1], state(len(gamma))
+    before["moving_mean"] += mean
+    function = tf.function(lambda x: batch_norm(x, before, gamma, beta, axis=axis)[0])
+    numbers = [to_numpy(before[key]) for key in ("moving_mean", "moving_variance")]
+    expected = oracle.batch_norm(x, gamma, beta, *numbers, axis=axis, training=False)
+    assert_close(to_numpy(function(x)), expected.y, 1e-5)
+
+
+@pytest.mark.parametrize("shape, axis", [((6, None, 4), -1), ((4,), 0), ((2, 3, 4, 5), 2)])
+def test_what_is_left_to_the_reference(shape: tuple[int | None, ...], axis: int) -> None:
+    assert kernels.choose(kernels.plan(shape, axis, "float32")) is reference
