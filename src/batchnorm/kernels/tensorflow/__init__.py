@@ -57,7 +57,7 @@ def train(
     if correction is not None:
         affine = then(correction(Measured(provisional, residual, moments)), affine)
     scale, shift = (form.parameter(value) for value in affine)
-    y = normalized(form, known, flat, scale, shift)
+    y = normalized(form, known._replace(x=_linked(flat, known.x)), scale, shift)
     return tf.reshape(y, sizes_of(x)), moments
 
 
@@ -93,6 +93,12 @@ def _on_cpu() -> bool:
     return all(device.device_type == "CPU" for device in tf.config.list_physical_devices())
 
 
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _linked(x: Tensor, beyond: Tensor) -> Any:
+    """What x is beyond a constant, so that x receives its gradient."""
+    return tf.identity(beyond), lambda dy: (dy, None)
+
+
 def _near(mean: Tensor, variance: Tensor, epsilon: float) -> Tensor:
     return tf.reduce_all(tf.abs(mean) <= _NEAR * tf.sqrt(variance + epsilon))
 
@@ -116,7 +122,11 @@ def _measured(
 
     def far() -> tuple[Tensor, Tensor, Tensor, Tensor]:
         provisional = mean_of(usual(x, weights), start)
-        provisional = tf.where(tf.math.is_nan(provisional), tf.zeros_like(provisional), provisional)
+        if form.compiled:
+            # XLA may contract a product at its end with the subtraction of each use, and it must be
+            # the same for all: a selection cannot be contracted.
+            zero = tf.zeros_like(provisional)
+            provisional = tf.where(tf.math.is_nan(provisional), zero, provisional)
         beyond = usual(x - form.wide(provisional), weights)
         return beyond, provisional, *measured(beyond, tf.zeros_like(provisional))
 

@@ -35,26 +35,28 @@ class Statistics(NamedTuple):
     epsilon: float
 
 
-def normalized(form: Layout, known: Statistics, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def normalized(form: Layout, known: Statistics, scale: Tensor, shift: Tensor) -> Tensor:
     """`(x - mean) / sqrt(variance + epsilon) * scale + shift`.
 
     Args:
-        form: of `x`.
-        known: the statistics of `x`, without gradients.
-        x: the input; differentiable through the statistics, as often as is asked.
-        scale: `(1 or R, 1, C)`, differentiable.
+        form: of `known.x`.
+        known: the statistics, without gradients, and x, which is differentiable through them.
+        scale: `(1 or R, 1, C)`, differentiable; all as often as is asked.
         shift: likewise.
     """
+    # All tensors are arguments: where a condition of TensorFlow's is differentiated twice, what a
+    # function finds around itself is out of reach.
     constants = {name: value for name, value in known._asdict().items() if tf.is_tensor(value)}
+    del constants["x"]
 
-    def known_by(values: Sequence[Tensor]) -> Statistics:
-        return known._replace(**dict(zip(constants, values, strict=True)))
+    def known_by(x: Tensor, values: Sequence[Tensor]) -> Statistics:
+        return known._replace(x=x, **dict(zip(constants, values, strict=True)))
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def forward(x: Tensor, scale: Tensor, shift: Tensor, *values: Tensor) -> Any:
-        given = known_by(values)
+        given = known_by(x, values)
         inverse = tf.math.rsqrt(given.variance + given.epsilon)
-        y = multiply_add(form, given.x, given.mean, inverse * scale, shift)
+        y = multiply_add(form, x, given.mean, inverse * scale, shift)
 
         def gradient(dy: Tensor) -> list[Tensor]:
             return [*backward(x, scale, shift, dy, *values), *[None] * len(values)]
@@ -62,19 +64,18 @@ def normalized(form: Layout, known: Statistics, x: Tensor, scale: Tensor, shift:
         return y, gradient
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def backward(x: Tensor, scale: Tensor, shift: Tensor, dy: Tensor, *values: Any) -> Any:
-        # Where a condition of TensorFlow's is differentiated twice, a tensor of the graph of the
-        # first is out of reach of the second gradient, and a copy that this graph has is not.
+    def backward(x: Tensor, scale: Tensor, shift: Tensor, dy: Tensor, *values: Tensor) -> Any:
+        # Copies that this graph has, for the same reason; they cost nothing.
         x, scale, shift, dy = map(tf.identity, (x, scale, shift, dy))
-        given = known_by([tf.identity(value) for value in values])
+        given = known_by(x, [tf.identity(value) for value in values])
 
         def gradient(*slopes: Tensor) -> list[Tensor]:
-            found = _second(form, given, x, scale, shift, dy, *slopes)
+            found = _second(form, given, scale, shift, dy, *slopes)
             return [*found, *map(tf.zeros_like, values)]
 
         return _gradients(form, given, scale, shift, dy), gradient
 
-    return forward(x, scale, shift, *constants.values())
+    return forward(known.x, scale, shift, *constants.values())
 
 
 def multiply_add(form: Layout, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -157,14 +158,14 @@ def _fused_gradients(known: Statistics, scale: Tensor, dy: Tensor) -> tuple[Tens
 def _second(
     form: Layout,
     known: Statistics,
-    x: Tensor,
     scale: Tensor,
     shift: Tensor,
     dy: Tensor,
     *slopes: Tensor,
 ) -> list[Tensor]:
     """The gradients of the gradients, times slopes, in x, scale, shift and dy; the reference's."""
-    x, scale, shift, dy = map(tf.identity, (x, scale, shift, dy))  # which this graph's tapes see
+    # Copies that the tapes of this graph see.
+    x, scale, shift, dy = map(tf.identity, (known.x, scale, shift, dy))
     shape = (form.positions, form.channels)
     plan = replace(
         form.plan,
@@ -175,7 +176,7 @@ def _second(
 
     def reference_of(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         step = Affine(*(form.row(value) for value in (scale, shift)))
-        prior = form.vector(known.provisional + known.mean), form.vector(known.variance)
+        prior = form.vector(known.mean), form.vector(known.variance)
         flat = tf.reshape(x, unfolded) if form.lanes > 1 else x
         y, _ = reference.train(plan, flat, step, known.epsilon, prior, known.weights)
         return tf.reshape(y, tf.shape(x))
