@@ -23,7 +23,7 @@ MODULES = {
     for path in sorted(folder.rglob("*.py"))
 }
 
-VALUES = {"slots", "schedule", "tracing"}
+VALUES = {"casting", "slots", "schedule", "tracing"}
 STAGES = VALUES | {"labels", "affine", "ghost", "moving", "renorm", "statistics", "weights"}
 LAYER = STAGES | {"kernels", "training", "functional", "layer"}
 # Which rooms of the house a room may import: those below it. A room is a file or a folder of
@@ -32,9 +32,10 @@ ROOMS: dict[str, set[str]] = {
     "slots": set(),
     "schedule": set(),
     "tracing": set(),
+    "casting": set(),
     "combinations": set(),
     "labels": {"tracing"},
-    "affine": {"slots", "labels"},
+    "affine": {"casting", "slots", "labels"},
     "ghost": {"slots", "tracing"},
     "summation": {"tracing"},
     "weights": {"tracing"},

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import keras
 from keras import ops
 
+from batchnorm.casting import cast
 from batchnorm.labels import picker
 from batchnorm.slots import Slot
 
@@ -65,7 +66,7 @@ def fitted(
     Raises:
         ValueError: the shapes do not fit.
     """
-    value = ops.cast(ops.convert_to_tensor(value), dtype)
+    value = cast(ops.convert_to_tensor(value), dtype)
     given = tuple(value.shape)
     if not given:
         return value

@@ -9,6 +9,7 @@ from keras import ops
 
 from batchnorm import kernels, replicas
 from batchnorm.affine import Affine, fitted, then
+from batchnorm.casting import cast
 from batchnorm.ghost import Ghost
 from batchnorm.kernels import Plan, moments_dtype
 from batchnorm.moving import Exponential, Moving
@@ -203,7 +204,7 @@ def _checked(
                 "axis the channels' axis?"
             )
         if name != "step":
-            tensors[name] = value = ops.cast(value, moments_dtype(value.dtype))
+            tensors[name] = value = cast(value, moments_dtype(value.dtype))
             if len(plan.axis) > 1:
                 tensors[name] = ops.reshape(value, [shape[axis] for axis in plan.axis])
     return tensors
@@ -218,9 +219,13 @@ def _fitted(name: str, value: Tensor, plan: Plan, x: Tensor) -> Tensor:
 
 
 def _cast(value: Tensor, plan: Plan) -> Tensor:
-    return ops.cast(value, plan.moments_dtype)
+    return cast(value, plan.moments_dtype)
 
 
 def _like(y: Tensor, x: Tensor) -> Tensor:
     """In the dtype of `x`, if that can hold it."""
-    return ops.cast(y, x.dtype) if keras.backend.is_float_dtype(x.dtype) else y
+    return (
+        cast(y, keras.backend.standardize_dtype(x.dtype))
+        if keras.backend.is_float_dtype(x.dtype)
+        else y
+    )

@@ -11,6 +11,7 @@ from keras import ops
 
 from batchnorm import combinations, kernels, variables
 from batchnorm.affine import Conditional, Given
+from batchnorm.casting import cast
 from batchnorm.functional import Adjustment, batch_norm, not_negative, state_names
 from batchnorm.ghost import Ghost
 from batchnorm.moving import Exponential, Moving
@@ -184,7 +185,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         wide = self.compute_dtype == "float64" and keras.backend.is_int_dtype(dtype)
         if wide or (self.casts and keras.backend.is_float_dtype(dtype)):
-            inputs = ops.cast(inputs, self.compute_dtype)
+            inputs = cast(inputs, self.compute_dtype)
         training = bool(training and self.trainable)
         state = variables.state(self, self._names())
         y, new = batch_norm(
@@ -207,7 +208,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if training:
             for name, variable in state.items():
                 variable.assign(new[name])
-        return ops.cast(y, self.compute_dtype)
+        return cast(y, self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Keras's configuration, and the slots that are used."""

@@ -190,5 +190,5 @@ def usable(moments: Moments) -> Tensor:
 
     A moment that is not finite bars all channels: a step that overflows in one is a bad step.
     """
-    finite = ops.all(ops.isfinite(moments.mean) & ops.isfinite(moments.variance))
-    return ops.logical_and(finite, moments.count > 0)
+    finite = ops.all(ops.isfinite(moments.mean + moments.variance))
+    return finite & (moments.count > 0)

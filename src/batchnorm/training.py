@@ -9,6 +9,7 @@ from keras import ops
 
 from batchnorm import kernels
 from batchnorm.affine import Affine
+from batchnorm.casting import cast
 from batchnorm.ghost import Ghost, Groups
 from batchnorm.kernels import Plan, moments_dtype
 from batchnorm.moving import Moving, bessel, update, usable
@@ -50,8 +51,7 @@ def train(
         ValueError: the batch cannot be cut, because its first axis is a channel axis.
     """
     known = {
-        name: ops.cast(ops.stop_gradient(value), plan.moments_dtype)
-        for name, value in state.items()
+        name: cast(ops.stop_gradient(value), plan.moments_dtype) for name, value in state.items()
     }
     prior = (known["moving_mean"], known["moving_variance"])
     if weights is not None and any(weights.shape[each] != 1 for each in plan.axis):
@@ -117,8 +117,8 @@ def advance(
     """
     # In the dtype of the state, which may be finer than that of the batch; and without gradients,
     # or the state of a custom loop on PyTorch would drag along the graphs of all steps before.
-    dtype = state["moving_mean"].dtype
-    mean, variance = (ops.cast(ops.stop_gradient(value), dtype) for value in batch[1:])
+    dtype = moments_dtype(state["moving_mean"].dtype)
+    mean, variance = (cast(ops.stop_gradient(value), dtype) for value in batch[1:])
     batch = Moments(batch.count, mean, variance)
     followed = bessel(batch) if moving.unbiased else batch
     if _in_groups(batch, state):

@@ -18,7 +18,6 @@ if BACKEND != "tensorflow":
 import tensorflow as tf
 
 from batchnorm.kernels import reference
-from batchnorm.kernels import tensorflow as kernel
 
 # The package has a function of that name.
 layouts = import_module("batchnorm.kernels.tensorflow.layout")
@@ -51,7 +50,7 @@ def native(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any) -> Any:
         raise AssertionError("the reference was asked")
 
-    monkeypatch.setattr(kernel.reference, "train", refuse)
+    monkeypatch.setattr(reference, "train", refuse)
 
 
 def made(name: str, mean: float) -> tuple[Array, Array, Array, Array]:
@@ -95,9 +94,8 @@ def check(
         assert_close(to_numpy(new[key]), value, 1e-5)
     loss = compiled(lambda *a: tf.reduce_sum(step(*a)[0] * dy), mode)
     found = gradients(loss, *given)
-    wanted = oracle.step_gradients(x, dy, numbers, gamma, beta, axis=axis, **settings)
+    wanted: Any = oracle.step_gradients(x, dy, numbers, gamma, beta, axis=axis, **settings)
     for actual, value in zip(found, wanted, strict=True):
-        assert value is not None
         # Of dgamma the error is that of the terms, of which there are as many as positions.
         assert_close(to_numpy(actual), value, 2e-5 * max(1.0, float(np.abs(value).max())))
 
@@ -119,14 +117,14 @@ def test_slots(name: str, mode: str, slot: str) -> None:
     inner = shape if slot == "positions" else shape[:1]
     inner = tuple(s for i, s in enumerate(inner) if i != axis % len(shape))
     weights = np.random.default_rng(2).integers(0, 3, inner).astype("float32")
-    options, exact = {
+    cases: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "rows": ({}, {"rows": True}),
         "samples": ({"sample_weight": weights}, {"weights": weights}),
         "positions": ({"sample_weight": weights}, {"weights": weights}),
         "renorm": ({"renorm": Renorm(rmax=3.0, dmax=5.0)}, {"renorm": (1 / 3, 3.0, 5.0, 0.01)}),
         "ghost": ({"statistics": Ghost(3)}, {"ghost": (3, False)}),
-    }[slot]
-    check(name, mode, 0.5, options, exact)
+    }
+    check(name, mode, 0.5, *cases[slot])
 
 
 @pytest.mark.parametrize("hidden", [np.nan, np.inf, 1e30])
