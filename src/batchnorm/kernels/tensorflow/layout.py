@@ -16,7 +16,7 @@ from batchnorm.summation import add
 Tensor = Any
 
 _LONG = 4096  # so many terms of a product with ones may be added up; more lose digits
-_BIG = 1 << 18  # elements from which on a fused operation is worth its set-up
+_BIG = 1 << 17  # elements from which on a fused operation is worth its set-up
 _WIDE = 16  # channels from which on operations are vectorised
 
 
