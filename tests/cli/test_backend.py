@@ -1,8 +1,10 @@
 """What must be installed, and which of the backends is chosen."""
 
+import ctypes
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,23 @@ def test_tensorflow_is_kept_quiet_unless_asked(
         os.write(2, b"silent\n")
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "loud\nafter\n"
+
+
+@pytest.mark.parametrize("name", [None, "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_freed_memory_is_kept_unless_the_environment_says_how(
+    name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in [each for each in os.environ if each.startswith(("MALLOC_", "GLIBC_"))]:
+        monkeypatch.delenv(variable)
+    if name is not None:
+        monkeypatch.setenv(name, "1")
+    asked: list[tuple[int, int]] = []
+    library = types.SimpleNamespace(mallopt=lambda *options: asked.append(options))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    choosing.keep_freed_memory()
+    assert asked == ([] if name else [(-4, 0), (-1, -1)])
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: types.SimpleNamespace())
+    choosing.keep_freed_memory()
