@@ -252,6 +252,18 @@ def test_nan_is_seen_in_the_moments_and_overflow_too(mode: str) -> None:
         assert finite.tolist() == [False, True, True]
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("size", "expected"), [(1e20, 0.0), (1e30, np.nan)])
+def test_what_overflows_is_as_in_the_reference(size: float, expected: float, mode: str) -> None:
+    """A training that diverges shows it in its loss."""
+    x = jnp.asarray(made((8, 4, 3), mean=0)[0] * np.float32(size))
+    prior = (jnp.zeros(3), jnp.ones(3))
+    for of in (kernel, reference):
+        run = functools.partial(of.train, plan(x.shape, -1, "float32"))
+        y, _ = compiled(lambda x, run=run: run(x, Affine(), 1e-3, prior), mode)(x)
+        assert_close(to_numpy(y), np.full(x.shape, expected), 0)
+
+
 def scalar(dy: Any, weights: Any = None) -> Callable[..., Any]:
     # Its second derivatives do not vanish, as those of a sum by dy would in gamma.
     return lambda *a: jnp.sum(jnp.tanh(train(*a, weights=weights)[0]) * dy)

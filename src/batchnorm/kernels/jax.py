@@ -83,7 +83,10 @@ def _measure(
     origin = jnp.expand_dims(provisional, axes)
     residual = _with_tangent(residual, _moment(axes, x, counted, 1, origin, 0.0))
     square = _with_tangent(square, _moment(axes, x, counted, 2, origin, prior[1]))
-    variance = jax.nn.relu(square - residual * residual)
+    spread = residual * residual
+    # XLA would contract the product with the difference, where it does not overflow. Then y would
+    # be finite where the reference's is NaN, which tells that a training has diverged.
+    variance = jnp.where(jnp.isinf(spread), jnp.nan, jax.nn.relu(square - spread))
     moments = Moments(counted.count, provisional + residual, variance)
     return Measured(provisional, residual, moments)
 
@@ -99,7 +102,8 @@ def _first(
 
 def _near(values: Values) -> Tensor:
     mean, _, square = values
-    return jnp.all(mean * mean <= _NEAR**2 * square)
+    # Not where the square overflows: what comes of that is left to the exact way.
+    return _finite(values) & jnp.all(mean * mean <= _NEAR**2 * square)
 
 
 def _finite(values: Values) -> Tensor:
