@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from steps import seconds
 
+from batchnorm.benchmark.rounds import seconds
 from batchnorm.contrib import batch_norm
 
 SHAPES = ((64, 56, 56, 64), (128, 28, 28, 6), (128, 10, 10, 16), (128, 84))

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from batchnorm.benchmark.models import compiled, noise, steps
-from batchnorm.benchmark.rounds import seconds as seconds
+from batchnorm.benchmark.rounds import seconds
 from batchnorm.train.augment import augmented
 from batchnorm.train.fit import make_repeatable
 

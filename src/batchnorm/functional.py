@@ -224,8 +224,5 @@ def _cast(value: Tensor, plan: Plan) -> Tensor:
 
 def _like(y: Tensor, x: Tensor) -> Tensor:
     """In the dtype of `x`, if that can hold it."""
-    return (
-        cast(y, keras.backend.standardize_dtype(x.dtype))
-        if keras.backend.is_float_dtype(x.dtype)
-        else y
-    )
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    return cast(y, dtype) if keras.backend.is_float_dtype(dtype) else y

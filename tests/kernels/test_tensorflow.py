@@ -107,7 +107,7 @@ def test_plain(name: str, mode: str, mean: float) -> None:
     check(name, mode, mean, {}, {})
 
 
-@pytest.mark.parametrize("name", ["wide", "lanes", "first", "sequence"])
+@pytest.mark.parametrize("name", ["wide", "lanes", "first", "sequence", "one channel"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("slot", ["rows", "samples", "positions", "renorm", "ghost"])
 def test_slots(name: str, mode: str, slot: str) -> None:

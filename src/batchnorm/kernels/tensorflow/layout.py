@@ -67,12 +67,9 @@ class Layout:
         return self if alike else replace(self, lanes=1)
 
     def flat(self, x: Tensor) -> Tensor:
-        """The input, or weights without channels, in this layout."""
-        channel = self.plan.axis[-1]
-        rows, width = sizes_of(x)[0], x.shape[channel]
-        count = prod(size for axis, size in enumerate(x.shape) if axis not in (0, channel))
-        if width == self.channels and self.lanes > 1:
-            count, width = count // self.lanes, width * self.lanes
+        """The input in this layout."""
+        rows, count = sizes_of(x)[0], self.positions // self.lanes
+        width = self.channels * self.lanes
         return tf.reshape(x, (rows, count, width) if self.last else (rows, width, count))
 
     def weights(self, weights: Tensor, x: Tensor) -> Tensor:
@@ -82,7 +79,9 @@ class Layout:
             inner = [
                 1 if axis + 1 in self.plan.axis else x.shape[axis + 1] for axis in range(len(inner))
             ]
-        return self.flat(tf.broadcast_to(weights, (sizes_of(x)[0], *inner)))
+        rows, count = sizes_of(x)[0], prod(inner)
+        weights = tf.broadcast_to(weights, (rows, *inner))
+        return tf.reshape(weights, (rows, count, 1) if self.last else (rows, 1, count))
 
     def parameter(self, value: Tensor) -> Tensor:
         """A number, `(C,)` or `(R, C)` as `(1 or R, 1, C)`, or with the last two exchanged."""
