@@ -8,7 +8,6 @@ DEMO ?= $(or $(TMPDIR),/tmp)/batchnorm-demo-$(shell id -un)
 BENCH ?= $(or $(TMPDIR),/tmp)/batchnorm-bench-$(shell id -un)
 
 BIN := .venv/bin
-BENCH_READY := .venv/bench.ready
 DEMO_READY := .venv/demo.ready
 TEST_READY := .venv/test.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -39,7 +38,7 @@ lint: $(TEST_READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(BENCH_READY)
+bench: $(TEST_READY)
 	$(BIN)/python benchmarks/numerics.py
 	$(BIN)/batchnorm benchmark --output "$(BENCH)"
 
@@ -63,8 +62,4 @@ $(DEMO_READY): pyproject.toml | $(BIN)/pip
 $(TEST_READY): pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install -q $(TORCH)
 	$(BIN)/python -m pip install -q -e '.[tensorflow,jax,torch,train,test]'
-	@touch $@
-
-$(BENCH_READY): $(TEST_READY)
-	$(BIN)/python -m pip install -q -e '.[bench]'
 	@touch $@
