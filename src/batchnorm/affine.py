@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import keras
 from keras import ops
 
-from batchnorm.casting import cast
+from batchnorm.casting import cast, dtype_of, tensor
 from batchnorm.labels import picker
 from batchnorm.slots import Slot
 
@@ -66,9 +66,9 @@ def fitted(
     Raises:
         ValueError: the shapes do not fit.
     """
-    value = cast(ops.convert_to_tensor(value), dtype)
+    value = cast(tensor(value), dtype)
     given = tuple(value.shape)
-    if not given:
+    if not given or (len(axis) == len(given) == 1 and given[0] in (shape[axis[0]], None)):
         return value
     full = _full(given, shape, axis)
     # What may differ from sample to sample, and from channel to channel, is no 1.
@@ -83,8 +83,6 @@ def fitted(
             + (f", or {samples} per sample." if 0 not in axis else ".")
         )
     kept = [full[each] for each in axis]
-    if len(given) == len(kept) == 1:
-        return value
     return ops.reshape(value, kept if full[0] == 1 or 0 in axis else (-1, *kept))
 
 
@@ -264,7 +262,7 @@ class FromEmbedding(Slot):
     def __call__(self, condition: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
         """The vectors times the matrices."""
         condition = ops.convert_to_tensor(condition)
-        if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(condition.dtype)):
+        if not keras.backend.is_float_dtype(dtype_of(condition)):
             raise ValueError(
                 f"FromEmbedding needs vectors of a floating-point type, received {condition.dtype}."
                 " For the numbers of classes make the layer with affine=PerClass(n)."

@@ -1,5 +1,6 @@
-"""A cast that costs nothing where there is nothing to do."""
+"""Tensors and dtypes, which Keras takes longer to see to than small inputs take to compute."""
 
+from functools import lru_cache
 from typing import Any
 
 import keras
@@ -7,13 +8,25 @@ from keras import ops
 
 Tensor = Any
 
+# By the backend's dtype: Keras works it out anew each time.
+_name = lru_cache(64)(keras.backend.standardize_dtype)
+
+
+def dtype_of(value: Tensor) -> str:
+    """The name of a tensor's dtype, or of an array's or a variable's."""
+    name: str = _name(value.dtype)
+    return name
+
 
 def cast(value: Tensor, dtype: str) -> Tensor:
-    """The tensor in a dtype; it is returned as it is where that is its own.
+    """The tensor in a dtype; it is returned as it is where that is its own."""
+    return value if dtype_of(value) == dtype else ops.cast(value, dtype)
 
-    Keras's cast converts, wraps and asks the backend first, which on small inputs takes longer than
-    the arithmetic does.
-    """
-    return (
-        value if keras.backend.standardize_dtype(value.dtype) == dtype else ops.cast(value, dtype)
-    )
+
+def tensor(value: Tensor) -> Tensor:
+    """The value as a tensor of the backend's; a variable of Keras's is read."""
+    if isinstance(value, keras.Variable):
+        value = value.value
+        if not hasattr(value, "assign"):  # TensorFlow's variables are still to be read
+            return value
+    return ops.convert_to_tensor(value)

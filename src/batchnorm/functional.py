@@ -9,7 +9,7 @@ from keras import ops
 
 from batchnorm import kernels, replicas
 from batchnorm.affine import Affine, fitted, then
-from batchnorm.casting import cast
+from batchnorm.casting import cast, dtype_of, tensor
 from batchnorm.ghost import Ghost
 from batchnorm.kernels import Plan, moments_dtype
 from batchnorm.moving import Exponential, Moving
@@ -98,7 +98,7 @@ def batch_norm(
         Ioffe and Szegedy 2015, arXiv:1502.03167, Algorithms 1 and 2.
     """
     x, epsilon = ops.convert_to_tensor(x), not_negative(epsilon)
-    plan = kernels.plan(x.shape, axis, keras.backend.standardize_dtype(x.dtype))
+    plan = kernels.plan(x.shape, axis, dtype_of(x))
     known = _checked(state, state_names(moving, renorm), plan, x.shape)
     affine = Affine(
         1.0 if gamma is None else _fitted("gamma", gamma, plan, x),
@@ -195,7 +195,7 @@ def _checked(
             f"{', step a whole number' if 'step' in names else ''}; it has "
             f"{', '.join(state) or 'nothing'}."
         )
-    tensors = {name: ops.convert_to_tensor(state[name]) for name in names}
+    tensors = {name: tensor(state[name]) for name in names}
     for name, value in tensors.items():
         if tuple(value.shape) != (expected := _state_shape(name, plan, shape)):
             raise ValueError(
@@ -204,7 +204,7 @@ def _checked(
                 "axis the channels' axis?"
             )
         if name != "step":
-            tensors[name] = value = cast(value, moments_dtype(value.dtype))
+            tensors[name] = value = cast(value, moments_dtype(dtype_of(value)))
             if len(plan.axis) > 1:
                 tensors[name] = ops.reshape(value, [shape[axis] for axis in plan.axis])
     return tensors
@@ -224,5 +224,5 @@ def _cast(value: Tensor, plan: Plan) -> Tensor:
 
 def _like(y: Tensor, x: Tensor) -> Tensor:
     """In the dtype of `x`, if that can hold it."""
-    dtype = keras.backend.standardize_dtype(x.dtype)
+    dtype = dtype_of(x)
     return cast(y, dtype) if keras.backend.is_float_dtype(dtype) else y

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from batchnorm.casting import dtype_of
 from batchnorm.tracing import concrete
 
 Tensor = Any
@@ -99,7 +100,7 @@ def mixtures(labels: Tensor, classes: int, dtype: str = "float32") -> Tensor:
 
 def _mixed(labels: Tensor, classes: int, name: str) -> bool:
     """Whether these are mixtures."""
-    dtype = keras.backend.standardize_dtype(labels.dtype)
+    dtype = dtype_of(labels)
     shape = tuple(labels.shape)
     if keras.backend.is_float_dtype(dtype):
         if len(shape) == 2 and shape[1] == classes:
@@ -132,7 +133,7 @@ def _index(labels: Tensor, classes: int, name: str) -> tuple[Tensor, Tensor]:
             )
     index = ops.convert_to_tensor(labels)
     # Narrowing a large number could make a class's of it, where the backend has such.
-    wide = keras.backend.standardize_dtype(index.dtype) in ("int64", "uint64")
+    wide = dtype_of(index) in ("int64", "uint64")
     index = ops.reshape(ops.cast(index, "int64" if wide else "int32"), (-1,))
     known = ops.logical_and(index >= 0, index < classes)
     return known, ops.where(known, index, ops.zeros_like(index))

@@ -11,7 +11,7 @@ from keras import ops
 
 from batchnorm import combinations, kernels, variables
 from batchnorm.affine import Conditional, Given
-from batchnorm.casting import cast
+from batchnorm.casting import cast, dtype_of
 from batchnorm.functional import Adjustment, batch_norm, not_negative, state_names
 from batchnorm.ghost import Ghost
 from batchnorm.moving import Exponential, Moving
@@ -146,8 +146,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         self.renorm = renorm
         self.statistics, self.moving, self.affine = statistics, moving, affine
         self.adjustment = filled("adjustment", adjustment, Callable, "lambda shape: (2.0, 0.0)")
-        if adjustment and "seed" in inspect.signature(self.adjustment).parameters:
-            self.seed_generator = keras.random.SeedGenerator()
+        seeded = adjustment and "seed" in inspect.signature(self.adjustment).parameters
+        self.seed_generator = keras.random.SeedGenerator() if seeded else None
         self.activation = None if activation is None else keras.activations.get(activation)
         # Keras would make half precision of weights and conditions too.
         self.casts, self.autocast = self.autocast, False
@@ -182,7 +182,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         gamma, beta = self._scale_and_shift(inputs, condition)
         if mask is None:  # Keras hands it on to layers with one tensor argument alone
             mask = getattr(inputs, "_keras_mask", None)
-        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        dtype = dtype_of(inputs)
         wide = self.compute_dtype == "float64" and keras.backend.is_int_dtype(dtype)
         if wide or (self.casts and keras.backend.is_float_dtype(dtype)):
             inputs = cast(inputs, self.compute_dtype)
@@ -246,7 +246,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return Renorm.from_clipping(clipping, momentum) if self.renorm else None
 
     def _adjustment(self) -> Adjustment | None:
-        seed = getattr(self, "seed_generator", None)
+        seed = self.seed_generator
         return functools.partial(self.adjustment, seed=seed) if seed else self.adjustment
 
     def _names(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from keras import ops
 
 from batchnorm import kernels
 from batchnorm.affine import Affine
-from batchnorm.casting import cast
+from batchnorm.casting import cast, dtype_of
 from batchnorm.ghost import Ghost, Groups
 from batchnorm.kernels import Plan, moments_dtype
 from batchnorm.moving import Moving, bessel, update, usable
@@ -50,9 +50,9 @@ def train(
     Raises:
         ValueError: the batch cannot be cut, because its first axis is a channel axis.
     """
-    known = {
-        name: cast(ops.stop_gradient(value), plan.moments_dtype) for name, value in state.items()
-    }
+    known = {name: cast(value, plan.moments_dtype) for name, value in state.items()}
+    if weights is not None or ghost is not None:  # elsewhere nothing of it reaches y
+        known = {name: ops.stop_gradient(value) for name, value in known.items()}
     prior = (known["moving_mean"], known["moving_variance"])
     if weights is not None and any(weights.shape[each] != 1 for each in plan.axis):
         # A mask of Keras's that covers the channel axis: a channel that it hides in every sample
@@ -61,7 +61,8 @@ def train(
         prior = (0.0, 0.0)
     correction = None if renorm is None else functools.partial(_correction, renorm, known, epsilon)
     groups = ghost.cut(ops.shape(x)[0]) if ghost else None
-    plan = replace(plan, weighted=weights is not None, synchronized=total is not None)
+    if weights is not None or total is not None:
+        plan = replace(plan, weighted=weights is not None, synchronized=total is not None)
     if groups is None:
         kernel = kernels.choose(plan)
         return kernel.train(plan, x, affine, epsilon, prior, weights, total, correction)
@@ -85,7 +86,7 @@ def _split_weights(groups: Groups, x: Tensor, weights: Tensor | None) -> Tensor 
     if weights is None:
         if not groups.short:
             return None
-        weights = ops.ones((1,) * len(x.shape), moments_dtype(x.dtype))
+        weights = ops.ones((1,) * len(x.shape), moments_dtype(dtype_of(x)))
     if weights.shape[0] == 1:
         weights = ops.broadcast_to(weights, (groups.samples, *ops.shape(weights)[1:]))
     return groups.split(weights)
@@ -117,9 +118,10 @@ def advance(
     """
     # In the dtype of the state, which may be finer than that of the batch; and without gradients,
     # or the state of a custom loop on PyTorch would drag along the graphs of all steps before.
-    dtype = moments_dtype(state["moving_mean"].dtype)
-    mean, variance = (cast(ops.stop_gradient(value), dtype) for value in batch[1:])
-    batch = Moments(batch.count, mean, variance)
+    dtype = moments_dtype(dtype_of(state["moving_mean"]))
+    if not batch.settled or dtype != dtype_of(batch.mean):  # a cast may overflow
+        mean, variance = (cast(ops.stop_gradient(value), dtype) for value in batch[1:3])
+        batch = Moments(batch.count, mean, variance)
     followed = bessel(batch) if moving.unbiased else batch
     if _in_groups(batch, state):
         batch, followed = average(batch), average(followed)
@@ -133,11 +135,15 @@ def advance(
             "moving_mean": update(state["moving_mean"], batch.mean, rates[0]),
             "moving_variance": update(state["moving_variance"], followed.variance, rates[1]),
         }
-    kept = usable(batch)
-    new = {name: ops.where(kept, value, state[name]) for name, value in new.items()}
     if step is not None:
-        new["step"] = ops.where(ops.any(kept), state["step"] + 1, state["step"])
-    return new
+        new["step"] = state["step"] + 1
+    if batch.settled:
+        return new
+    kept = usable(batch)
+    return {
+        name: ops.where(ops.any(kept) if name == "step" else kept, value, state[name])
+        for name, value in new.items()
+    }
 
 
 def _in_groups(batch: Moments, state: State) -> bool:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
+from batchnorm.casting import dtype_of
 from batchnorm.tracing import concrete
 
 Tensor = Any
@@ -70,7 +70,7 @@ def frequencies(weights: Tensor, dtype: str, name: str = "weights") -> Tensor:
     """
     given = weights if hasattr(weights, "shape") else np.asarray(weights)
     weights = ops.convert_to_tensor(given)
-    if keras.backend.standardize_dtype(weights.dtype) == "bool":
+    if dtype_of(weights) == "bool":
         return ops.cast(weights, dtype)
     weights = ops.cast(weights, dtype)
     if not concrete(given):

@@ -214,6 +214,27 @@ class TestServed:
         weights = np.random.default_rng(5).integers(0, 3, (6, *np.delete(x.shape, [0, axis])))
         check(x, axis, drawn((6, 3)), statistics=ghost, sample_weight=weights)
 
+    @pytest.mark.parametrize("channels", [1, 3, 8, 15])
+    @pytest.mark.parametrize("positions", [7, 48, 49, 523, 600])
+    @pytest.mark.parametrize("mean", [0.5, 1e6])
+    def test_few_channels_of_samples(self, channels: int, positions: int, mean: float) -> None:
+        x, random = drawn((6, positions, channels), mean), np.random.default_rng(5)
+        rows = drawn((6, channels), 1.0, 1)
+        check(x, -1, rows)
+        check(x, -1, rows, statistics=Ghost(2), renorm=LIMITS)
+        check(x, -1, rows, statistics=Ghost(4, True))
+        check(x, sample_weight=random.integers(0, 3, 6) + 0.5)
+        check(x, -1, rows, sample_weight=random.integers(0, 3, (6, positions)))
+        check(x, statistics=Ghost(4), sample_weight=random.integers(0, 3, (6, positions)))
+
+    def test_values_that_are_expanded(self) -> None:
+        check(drawn((8, 3)), -1, np.broadcast_to(np.float32(2), 3), np.broadcast_to(np.float32(1), 3))
+        x = torch.tensor(drawn((8, 3)))
+        state = {"moving_mean": torch.tensor(0.5), "moving_variance": torch.tensor(4.0)}
+        expanded = {name: value.expand(3) for name, value in state.items()}
+        y, _ = batch_norm(x, expanded, torch.tensor(3.0).expand(3), epsilon=0.0)
+        assert_close(to_numpy(y), (to_numpy(x) - 0.5) / 2 * 3, 1e-6)
+
     @pytest.mark.parametrize("axis", [1, -1])
     @pytest.mark.parametrize("shape", [(6, 5, 4, 5), (64, 5, 9, 5)])
     def test_inference(self, shape: tuple[int, ...], axis: int) -> None:

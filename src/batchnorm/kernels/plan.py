@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Protocol
 
-import keras
 from keras import ops
 
 from batchnorm.affine import Affine
@@ -76,9 +76,9 @@ class Plan:
         return replace(self, shape=known(shape), axis=kept, grouped=True)
 
 
-def moments_dtype(dtype: Any) -> str:
+def moments_dtype(dtype: str) -> str:
     """What values of a dtype are computed in: float64 for float64, float32 for all others."""
-    return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
+    return "float64" if dtype == "float64" else "float32"
 
 
 def known(shape: Sequence[Any]) -> tuple[int | None, ...]:
@@ -100,7 +100,12 @@ def plan(shape: Sequence[Any], axis: int | Sequence[int], dtype: str) -> Plan:
     Raises:
         ValueError: an axis is out of range or there twice, or `dtype` is complex.
     """
-    several, rank = (axis,) if isinstance(axis, int) else tuple(axis), len(shape)
+    return _plan(known(shape), axis if isinstance(axis, int) else tuple(axis), dtype)
+
+
+@lru_cache(1024)
+def _plan(shape: tuple[int | None, ...], axis: int | tuple[int, ...], dtype: str) -> Plan:
+    several, rank = (axis,) if isinstance(axis, int) else axis, len(shape)
     for each in several:
         if not -rank <= each < rank:
             raise ValueError(
@@ -115,7 +120,7 @@ def plan(shape: Sequence[Any], axis: int | Sequence[int], dtype: str) -> Plan:
             f"Batch normalization of {dtype} input is not defined here: normalize the real and "
             "imaginary parts as two channels, ops.stack([ops.real(x), ops.imag(x)], axis=-1)."
         )
-    return Plan(known(shape), kept, dtype)
+    return Plan(shape, kept, dtype)
 
 
 class Kernel(Protocol):

@@ -14,6 +14,7 @@ from torch.autograd.forward_ad import unpack_dual
 from batchnorm.affine import Affine
 from batchnorm.kernels import reference
 from batchnorm.kernels.plan import Correction, Plan
+from batchnorm.kernels.torch import small
 from batchnorm.kernels.torch.arithmetic import Normalize, Work, apply, normalize
 from batchnorm.kernels.torch.layout import Layout, layout_of
 from batchnorm.kernels.torch.sums import Batch, measure, near
@@ -44,8 +45,12 @@ def train(
     """See `Kernel.train`."""
     if _served(plan, x, affine, epsilon, weights):
         found = layout_of(tuple(x.shape), x.stride(), plan.axis)
+        scale, shift = _affine(found, affine, getattr(torch, plan.moments_dtype))
         with torch.no_grad():
-            batch = _measure(plan, found, x, weights, epsilon)
+            quick = None
+            if weights is None and correction is None:
+                quick = small.train(found, x, scale, shift, epsilon)
+            batch = quick.batch if quick else _measure(plan, found, x, weights, epsilon)
             hidden = None if batch is not None or weights is None else _hidden(x, weights)
             if hidden is not None:
                 batch = _measure(plan, found, x.masked_fill(hidden, 0.0), weights, epsilon)
@@ -53,15 +58,18 @@ def train(
             if hidden is not None:
                 x = torch.where(hidden, plan.spread(batch.mean), x)
             step = None if correction is None else _corrected(correction, batch)
-            work = Work(plan, found, epsilon, prior, weights, batch, step)
-            scale, shift = _affine(found, affine, batch.variance)
+            work = Work(
+                *(plan, found, epsilon, prior, weights, batch, step),
+                inverse=quick.inverse if quick else None,
+            )
             if torch.is_grad_enabled() and (
                 x.requires_grad or scale.requires_grad or shift.requires_grad
             ):
-                y = Normalize.apply(x, scale, shift, work)  # type: ignore[no-untyped-call]
+                made = [quick.y] if quick else []
+                y = Normalize.apply(x, scale, shift, work, made)  # type: ignore[no-untyped-call]
             else:
-                y = normalize(x, scale, shift, work)
-            return y, Moments(batch.count, batch.mean, batch.variance)
+                y = quick.y if quick else normalize(x, scale, shift, work)
+            return y, Moments(batch.count, batch.mean, batch.variance, settled=True)
     return reference.train(plan, x, affine, epsilon, prior, weights, total, correction)
 
 
@@ -71,10 +79,12 @@ def infer(
     """See `Kernel.infer`."""
     if not _served(plan, x, affine, epsilon, None) or not near(mean, variance, epsilon):
         return reference.infer(plan, x, mean, variance, affine, epsilon)
-    found = layout_of(tuple(x.shape), x.stride(), plan.axis)
-    scale, shift = _affine(found, affine, variance)
+    found, x = layout_of(tuple(x.shape), x.stride(), plan.axis), x.to(variance.dtype)
+    scale, shift = _affine(found, affine, variance.dtype)
+    if small.fits(found, scale) and not (mean.requires_grad or variance.requires_grad):
+        return small.infer(found, x, mean, variance, scale, shift, epsilon)
     scale = scale * (variance + epsilon).rsqrt()
-    return apply(found, x.to(variance.dtype), scale, shift - mean * scale)
+    return apply(found, x, scale, shift - mean * scale)
 
 
 def _served(plan: Plan, x: Tensor, affine: Affine, epsilon: float, weights: Tensor | None) -> bool:
@@ -112,8 +122,14 @@ def _corrected(correction: Correction, batch: Batch) -> Affine:
     return correction(Measured(batch.provisional, residual, moments))
 
 
-def _affine(found: Layout, affine: Affine, like: Tensor) -> list[Tensor]:
+def _affine(found: Layout, affine: Affine, dtype: torch.dtype) -> list[Tensor]:
     """Scale and shift, both `(C,)` or both per sample."""
-    values = [like.new_full((1,), value) if isinstance(value, Real) else value for value in affine]
-    samples = found.lead if any(value.dim() > 1 for value in values) else ()
-    return [value.expand(*samples, found.channels) for value in values]
+    values = [
+        torch.full((1,), float(value), dtype=dtype) if isinstance(value, Real) else value
+        for value in affine
+    ]
+    shape: tuple[int, ...] = (found.channels,)
+    if any(value.dim() > 1 for value in values):
+        shape = (*found.lead, *shape)
+    # PyTorch's own kernels read a value that is expanded as if it were not.
+    return [v if v.shape == shape else v.expand(shape).contiguous() for v in values]

@@ -8,13 +8,11 @@ import torch
 from batchnorm.affine import Affine
 from batchnorm.kernels import reference
 from batchnorm.kernels.plan import Plan
-from batchnorm.kernels.torch.layout import Layout
+from batchnorm.kernels.torch import small
+from batchnorm.kernels.torch.layout import Layout, tiled
 from batchnorm.kernels.torch.sums import Batch, gradient_sums
 
 Tensor = torch.Tensor
-
-_SMALL = 256  # rows that PyTorch's own kernels add up as well as any
-
 
 class Work(NamedTuple):
     """What is constant for the gradients.
@@ -27,6 +25,8 @@ class Work(NamedTuple):
         weights: likewise.
         batch: its moments.
         correction: (r, d), or `None`.
+        inverse: 1 / sqrt(variance + epsilon), where PyTorch's own kernel is to do all of it; `None`
+            for elsewhere.
     """
 
     plan: Plan
@@ -36,35 +36,33 @@ class Work(NamedTuple):
     weights: Tensor | None
     batch: Batch
     correction: Affine | None = None
+    inverse: Tensor | None = None
 
     def plain(self, scale: Tensor) -> bool:
         """Whether one vector holds all that is multiplied by, and the channels vary fastest."""
         return self.layout.last and self.layout.group is None and scale.dim() == 1
-
-    def small(self, scale: Tensor) -> bool:
-        """Whether calls are what takes the time: PyTorch's own kernels need fewest."""
-        if self.layout.rows > _SMALL or self.batch.residual is not None:
-            return False
-        return self.weights is None and self.correction is None and self.plain(scale)
 
 
 class Normalize(torch.autograd.Function):
     """y of x, scale and shift; it keeps x, and nothing else of that size, for the gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, work: Work) -> Tensor:
-        """The same as `normalize`."""
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, work: Work, made: list[Tensor]
+    ) -> Tensor:
+        """The same as `normalize`, unless y is made already."""
         ctx.save_for_backward(x, scale, shift)
         ctx.work = work
-        return normalize(x, scale, shift, work)
+        return made.pop() if made else normalize(x, scale, shift, work)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients, such that can be differentiated where that is asked for."""
         x, scale, shift = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return (*_differentiable(dy, (x, scale, shift), ctx.needs_input_grad, ctx.work), None)
-        return (*_gradients(dy, x, scale, ctx.needs_input_grad[0], ctx.work), None)
+            found = _differentiable(dy, (x, scale, shift), ctx.needs_input_grad, ctx.work)
+            return *found, None, None
+        return *_gradients(dy, x, scale, ctx.needs_input_grad[0], ctx.work), None, None
 
 
 def normalize(x: Tensor, scale: Tensor, shift: Tensor, work: Work) -> Tensor:
@@ -81,12 +79,6 @@ def normalize(x: Tensor, scale: Tensor, shift: Tensor, work: Work) -> Tensor:
     """
     layout, batch = work.layout, work.batch
     view = layout.view(x.to(batch.variance.dtype))
-    if work.small(scale):
-        y, _, _ = torch.native_batch_norm(
-            view.view(-1, layout.channels),
-            *(scale, shift, batch.provisional, batch.variance, False, 0.0, work.epsilon),
-        )
-        return layout.restore(y)
     factors = _Factors(scale, work)
     a, b = factors.of(scale) * factors.step, factors.of(shift)
     if factors.d is not None:
@@ -112,9 +104,9 @@ def apply(layout: Layout, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     if scale.dim() > 1:
         y = torch.addcmul(layout.of_samples(shift), view, layout.of_samples(scale))
     elif layout.last:
-        lanes = layout.lanes()
+        lanes = layout.whole()
         y = torch.addcmul(
-            shift.repeat(lanes), view.view(-1, lanes * layout.channels), scale.repeat(lanes)
+            tiled(shift, lanes), view.view(-1, lanes * layout.channels), tiled(scale, lanes)
         )
     else:
         y = torch.addcmul(layout.of_groups(shift), view, layout.of_groups(scale))
@@ -166,14 +158,12 @@ def _gradients(
     dy: Tensor, x: Tensor, scale: Tensor, of_x: bool, work: Work
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     layout, batch = work.layout, work.batch
-    view, dy = layout.view(x.to(batch.variance.dtype)), layout.view(dy)
-    if work.small(scale):
-        rows, deviation = (-1, layout.channels), (batch.variance + work.epsilon).rsqrt()
-        dx, dscale, dshift = torch.ops.aten.native_batch_norm_backward(
-            *(dy.view(rows), view.view(rows), scale, None, None, batch.provisional, deviation),
-            *(True, work.epsilon, [of_x, True, True]),
+    if work.inverse is not None:
+        dx, dscale, dshift = small.gradients(
+            *(layout, dy, x.to(dy.dtype), scale, batch, work.inverse, of_x)
         )
-        return (layout.restore(dx).to(x.dtype) if of_x else None), dscale, dshift
+        return None if dx is None else dx.to(x.dtype), dscale, dshift
+    view, dy = layout.view(x.to(batch.variance.dtype)), layout.view(dy)
     factors = _Factors(scale, work)
     of_dy, of_product = gradient_sums(layout, view, dy, factors.origin)
     if factors.residual is not None:

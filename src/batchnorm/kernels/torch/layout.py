@@ -11,7 +11,8 @@ Tensor = torch.Tensor
 Cuts = tuple[tuple[int, int, int], ...]
 
 _CHUNK = 2**19  # elements: what is written of so many is in the cache when it is read again
-_WIDTH = 1024  # channels of a row; a loop over fewer takes longer to begin than to do
+_WIDTH = 512  # channels of a row; a loop over fewer takes longer to begin than to do
+_NARROW, _VECTORS = 16, 48  # fewer channels are too few for vectors; so many are enough
 _MOST = 2**17  # channels of a row; the kernels of sums have a buffer like one for each thread
 
 
@@ -24,6 +25,7 @@ class Layout(NamedTuple):
         shape: of the input, its axes in the order of memory.
         order: these axes, as the input counts them.
         inverse: the input's axes, as they are counted in memory.
+        straight: whether both are the same order.
         place: which of `shape` is the channels'.
         lead: the sizes of the samples' axes: `(N,)`; of groups `(G, size)` or `(size, G)`; `()`
             where the channels come first.
@@ -33,11 +35,13 @@ class Layout(NamedTuple):
         length: R, how many elements of each channel a part has.
         channels: C.
         last: whether the channels vary fastest.
+        lanes: how many elements of a part are best taken as one, where parts are taken apart.
     """
 
     shape: tuple[int, ...]
     order: tuple[int, ...]
     inverse: tuple[int, ...]
+    straight: bool
     place: int
     lead: tuple[int, ...]
     group: int | None
@@ -46,6 +50,7 @@ class Layout(NamedTuple):
     length: int
     channels: int
     last: bool
+    lanes: int
 
     @property
     def rows(self) -> int:
@@ -60,11 +65,20 @@ class Layout(NamedTuple):
     def view(self, x: Tensor) -> Tensor:
         """What is shaped like the input, in parts; a copy where it lies in another order."""
         sizes = (self.length, self.channels) if self.last else (self.channels, self.length)
-        return x.permute(self.order).contiguous().view(self.parts, *sizes)
+        return self._ordered(x).view(self.parts, *sizes)
+
+    def matrix(self, x: Tensor) -> Tensor:
+        """What is shaped like the input as `(P * R, C)`, where the channels vary fastest."""
+        return self._ordered(x).view(-1, self.channels)
+
+    def _ordered(self, x: Tensor) -> Tensor:
+        moved = x if self.straight else x.permute(self.order)
+        return moved.contiguous()
 
     def restore(self, view: Tensor) -> Tensor:
         """The opposite of `view`."""
-        return view.view(self.shape).permute(self.inverse)
+        moved = view.view(self.shape)
+        return moved if self.straight else moved.permute(self.inverse)
 
     def weights(self, weights: Tensor) -> Tensor:
         """Weights that broadcast against the input, for its view: of parts, or of elements."""
@@ -89,17 +103,17 @@ class Layout(NamedTuple):
         return self.of_samples(values.unsqueeze(1 - self.group).expand(*self.lead, -1))
 
     def by_sample(self, values: Tensor) -> Tensor:
-        """Sums `(P, C)` of parts as those of samples, `(*lead, C)`."""
-        return values.view(*self.lead, self.inner, values.shape[-1]).sum(-2)
+        """Sums `(P, C)` of parts, or of their lanes, as those of samples, `(*lead, C)`."""
+        return values.view(*self.lead, -1, values.shape[-1]).sum(-2)
 
     def by_group(self, values: Tensor) -> Tensor:
-        """Values `(P, C)` of parts with those of a group side by side, `(G, P / G, C)`."""
+        """Values `(P, C)` of parts, or of their lanes, side by side by group, `(G, P / G, C)`."""
         if self.group is None:
             return values.unsqueeze(0)
-        moved = values.view(*self.lead, self.inner, -1).movedim(self.group, 0)
+        moved = values.view(*self.lead, -1, values.shape[-1]).movedim(self.group, 0)
         return moved.reshape(self.lead[self.group], -1, values.shape[-1])
 
-    def lanes(self) -> int:
+    def whole(self) -> int:
         """How many rows of a matrix of the whole are best taken as one."""
         found = cuts(self.rows, self.channels, _WIDTH, self.rows, 2**62)
         return found[0][2] if len(found) == 1 else 1
@@ -112,7 +126,8 @@ class Layout(NamedTuple):
         Args:
             large: views, or of their first axis.
             small: what belongs to them: `(C,)`, and then a piece is a matrix whose rows hold the
-                channels several times; or with an axis of parts in front, of 1 or P.
+                channels several times; or with an axis of parts in front, of 1 or P, and then those
+                of a part do, unless one of the views has another shape.
 
         Yields:
             The pieces of both.
@@ -120,6 +135,10 @@ class Layout(NamedTuple):
         if all(value.dim() == 1 for value in small):
             yield from _rows([view.view(-1, self.channels) for view in large], small)
             return
+        if self.lanes > 1 and all(view.shape == large[0].shape for view in large):
+            sizes = (self.parts, self.length // self.lanes, self.lanes * self.channels)
+            large = [view.view(sizes) for view in large]
+            small = [v.expand(-1, self.lanes, -1).reshape(len(v), 1, -1) for v in small]
         step = max(_CHUNK // (self.length * self.channels), 1)
         for start in range(0, self.parts, step):
             cut = slice(start, start + step)
@@ -130,11 +149,17 @@ def _rows(
     large: Sequence[Tensor], small: Sequence[Tensor]
 ) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     rows, channels = large[0].shape
-    tiled: dict[int, list[Tensor]] = {}
+    repeated: dict[int, list[Tensor]] = {}
     for start, stop, lanes in cuts(rows, channels, _WIDTH, rows, 8 * _CHUNK):
-        if lanes not in tiled:
-            tiled[lanes] = [value.repeat(lanes) if lanes > 1 else value for value in small]
-        yield [v[start:stop].view(-1, lanes * channels) for v in large], tiled[lanes]
+        if lanes not in repeated:
+            repeated[lanes] = [tiled(value, lanes) for value in small]
+        yield [v[start:stop].view(-1, lanes * channels) for v in large], repeated[lanes]
+
+
+def tiled(value: Tensor, lanes: int) -> Tensor:
+    """A value `(C,)` for rows that hold the channels several times."""
+    # Tensor.repeat takes twice as long.
+    return value if lanes == 1 else value.expand(lanes, -1).reshape(-1).contiguous()
 
 
 @lru_cache(1024)
@@ -188,6 +213,7 @@ def layout_of(shape: tuple[int, ...], stride: tuple[int, ...], axis: tuple[int, 
         shape=sizes,
         order=order,
         inverse=tuple(order.index(each) for each in range(rank)),
+        straight=order == orders[0],
         place=place,
         lead=sizes[:count],
         group=axis[0] if len(axis) > 1 else None,
@@ -196,7 +222,16 @@ def layout_of(shape: tuple[int, ...], stride: tuple[int, ...], axis: tuple[int, 
         length=between if last else behind,
         channels=sizes[place],
         last=last,
+        lanes=_lanes(between, sizes[place]) if last else 1,
     )
+
+
+def _lanes(length: int, channels: int) -> int:
+    """A divisor of the length that makes few channels wide enough for vectors."""
+    if channels >= _NARROW:
+        return 1
+    fit = (lanes for lanes in range(-(-_VECTORS // channels), _WIDTH + 1) if length % lanes == 0)
+    return next(fit, 1)
 
 
 def _contiguous(shape: Sequence[int], stride: Sequence[int], order: Sequence[int]) -> bool:

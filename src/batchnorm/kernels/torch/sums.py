@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from batchnorm.kernels.torch.layout import Layout, cuts
+from batchnorm.kernels.torch.layout import Layout, cuts, tiled
 
 Tensor = torch.Tensor
 
@@ -82,14 +82,17 @@ def gradient_sums(
         found = []
         for (x, d), (about,) in layout.pieces([view, dy], [origin]):
             product = torch.sub(x, about).mul_(d)
-            found.append([each.sum(layout.axis, keepdim=True) for each in (d, product)])
-        of_dy, of_product = (torch.cat(each) for each in zip(*found, strict=True))
+            found.append([each.sum(layout.axis) for each in (d, product)])
+        of_dy, of_product = (
+            torch.cat(each).view(layout.parts, -1, layout.channels).sum(1).unsqueeze(layout.axis)
+            for each in zip(*found, strict=True)
+        )
         return of_dy, of_product
     channels = layout.channels
     view, dy, total = view.view(-1, channels), dy.view(-1, channels), []
     for start, stop, lanes in cuts(layout.rows, channels, _WIDTH, _GRADIENT_DEPTH, _ALL):
         x, d = (each[start:stop].view(-1, lanes * channels) for each in (view, dy))
-        about = origin.repeat(lanes)
+        about = tiled(origin, lanes)
         _, of_product, of_dy = torch.ops.aten.native_batch_norm_backward(
             d, x, None, None, None, about, torch.ones_like(about), True, 0.0, [False, True, True]
         )
@@ -119,34 +122,50 @@ def _moments(matrix: Tensor, origin: Tensor | None) -> tuple[Tensor, Tensor]:
     for start, stop, lanes in cuts(rows, channels, _WIDTH, depth, _ALL):
         piece = matrix[start:stop].view(-1, lanes * channels)
         if origin is not None:
-            piece = piece - origin.repeat(lanes)
+            piece = piece - tiled(origin, lanes)
         # It writes no y; torch.var_mean takes 20 times as long.
         found.append(torch.batch_norm_update_stats(piece, None, None, 0.0))
         depths += [piece.shape[0]] * lanes
     if len(depths) == 1:
         return found[0]
-    means, variances = (torch.cat(each).view(1, -1, channels) for each in zip(*found, strict=True))
-    even = len(set(depths)) == 1
-    counts = None if even else torch.tensor(depths, dtype=matrix.dtype).view(1, -1, 1)
-    first, distance, variance = _merge(means, None, variances, counts)
-    return (first + distance)[0], variance[0]
+    means, variances = (
+        (torch.cat(each) if len(found) > 1 else each[0]).view(-1, channels)
+        for each in zip(*found, strict=True)
+    )
+    share = None  # of a part in the whole, where parts differ
+    if len(set(depths)) > 1:
+        share = torch.tensor(depths, dtype=matrix.dtype).div_(rows).view(-1, 1)
+
+    def mean_of(values: Tensor) -> Tensor:
+        return values.mean(0) if share is None else (values * share).sum(0)
+
+    mean = mean_of(means)
+    offsets = means - mean
+    return mean, mean_of(torch.addcmul(variances, offsets, offsets))
 
 
 def _measure_parts(
     layout: Layout, view: Tensor, weights: Tensor | None, epsilon: float
 ) -> Batch | None:
-    axis, found = layout.axis, []
+    axis, found, counted = layout.axis, [], []
     within = weights is not None and weights.numel() != layout.parts
     large = [view] if weights is None or not within else [view, weights]
     for (piece, *its), _ in layout.pieces(large, [view[:1, :1, :1]]):
         found.append(_weighted(piece, its[0], axis) if its else _unweighted(piece, axis))
+        counted += [each.sum(axis) for each in its]
     means, residuals, variances = (
-        layout.by_group(torch.cat(each)) for each in zip(*found, strict=True)
+        layout.by_group(torch.cat(each).view(-1, layout.channels))
+        for each in zip(*found, strict=True)
     )
-    counts, count = None, torch.scalar_tensor(means.shape[1] * layout.length, dtype=view.dtype)
-    if weights is not None:
-        each = weights.sum(axis) if within else weights.squeeze(axis) * layout.length
-        counts = layout.by_group(each)
+    size = means.shape[0] * means.shape[1]  # as many parts, or lanes of parts
+    counts, count = None, torch.scalar_tensor(layout.rows // means.shape[0], dtype=view.dtype)
+    if within:
+        counts = layout.by_group(torch.cat(counted).view(size, 1))
+    elif weights is not None:
+        lanes = size // layout.parts
+        each = weights.squeeze(axis) * (layout.length // lanes)
+        counts = layout.by_group(each.repeat_interleave(lanes, 0))
+    if counts is not None:
         count = counts.sum(1)
     first, distance, variance = _merge(means, residuals, variances, counts)
     mean = first + distance
@@ -180,7 +199,7 @@ def _weighted(x: Tensor, weights: Tensor, axis: int) -> tuple[Tensor, Tensor, Te
 
 
 def _merge(
-    means: Tensor, residuals: Tensor | None, variances: Tensor, counts: Tensor | None
+    means: Tensor, residuals: Tensor, variances: Tensor, counts: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`statistics.merge` along axis 1: one of the means, how far the whole's is, the variance."""
     if counts is None:
@@ -188,7 +207,7 @@ def _merge(
     else:
         heaviest = counts.argmax(1, keepdim=True).expand(-1, -1, means.shape[-1])
         first = means.gather(1, heaviest)
-    offsets = means - first if residuals is None else (means - first).add_(residuals)
+    offsets = (means - first).add_(residuals)
 
     def mean_of(values: Tensor) -> Tensor:
         if counts is None:
