@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "combinations": set(),
     "labels": {"casting", "tracing"},
     "affine": {"casting", "slots", "labels"},
-    "ghost": {"slots", "tracing"},
+    "ghost": {"casting", "slots", "tracing"},
     "summation": {"tracing"},
     "weights": {"casting", "tracing"},
     "statistics": {"summation", "weights"},

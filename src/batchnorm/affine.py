@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import keras
 from keras import ops
 
-from batchnorm.casting import cast, dtype_of, tensor
+from batchnorm.casting import cast, dtype_of, reshaped, tensor
 from batchnorm.labels import picker
 from batchnorm.slots import Slot
 
@@ -83,7 +83,7 @@ def fitted(
             + (f", or {samples} per sample." if 0 not in axis else ".")
         )
     kept = [full[each] for each in axis]
-    return ops.reshape(value, kept if full[0] == 1 or 0 in axis else (-1, *kept))
+    return reshaped(value, kept if full[0] == 1 or 0 in axis else (-1, *kept))
 
 
 def _full(
@@ -272,11 +272,12 @@ class FromEmbedding(Slot):
 
 
 def _product(vectors: Tensor, matrix: Tensor) -> Tensor:
+    matrix = tensor(matrix)
     units, *others = matrix.shape
     _size(vectors.shape, units)
     # Keras 3.15's matmul makes float32 of PyTorch's float64.
-    product = ops.cast(vectors, matrix.dtype) @ ops.reshape(matrix, (units, -1))
-    return ops.reshape(product, (-1, *others))
+    product = cast(vectors, dtype_of(matrix)) @ reshaped(matrix, (units, -1))
+    return reshaped(product, (-1, *others))
 
 
 def _size(shape: Any, units: int | None) -> int:

@@ -1,5 +1,6 @@
 """Tensors and dtypes, which Keras takes longer to see to than small inputs take to compute."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -30,3 +31,10 @@ def tensor(value: Tensor) -> Tensor:
         if not hasattr(value, "assign"):  # TensorFlow's variables are still to be read
             return value
     return ops.convert_to_tensor(value)
+
+
+def reshaped(value: Tensor, shape: Sequence[Any]) -> Tensor:
+    """The tensor in a shape; Keras's way takes the shape apart for symbols first."""
+    if hasattr(value, "reshape"):  # TensorFlow's tensors have no such method
+        return value.reshape(tuple(shape))
+    return ops.reshape(value, shape)

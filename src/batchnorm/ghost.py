@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from batchnorm.casting import reshaped
 from batchnorm.slots import Slot
 from batchnorm.tracing import compiling
 
@@ -87,9 +88,9 @@ class Groups:
             missing = self.count * self.size - self.samples
             values = ops.concatenate([values, ops.zeros((missing, *rest), values.dtype)], 0)
         leading: Sequence[Tensor] = (self.count, self.size)
-        return ops.reshape(values, (*(leading[::-1] if self.strided else leading), *rest))
+        return reshaped(values, (*(leading[::-1] if self.strided else leading), *rest))
 
     def join(self, values: Tensor) -> Tensor:
         """Back from what `split` made to `(N, ...)`."""
-        values = ops.reshape(values, (self.count * self.size, *ops.shape(values)[2:]))
+        values = reshaped(values, (self.count * self.size, *ops.shape(values)[2:]))
         return values[: self.samples] if self.short else values

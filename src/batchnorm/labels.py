@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from batchnorm.casting import dtype_of
+from batchnorm.casting import cast, dtype_of, reshaped, tensor
 from batchnorm.tracing import concrete
 
 Tensor = Any
@@ -66,13 +66,15 @@ def picker(labels: Tensor, classes: int, name: str = "labels") -> Callable[[Tens
 
     def pick(table: Tensor) -> Tensor:
         # TensorFlow's gradient of a reshape is dense, and that of a lookup alone is not.
-        flat = ops.reshape(table, (classes, -1))
+        flat = reshaped(tensor(table), (classes, -1))
         if mixed:
             # Not `ops.matmul`, which for float64 is float32 on PyTorch in Keras 3.15.
             found = ops.cast(labels, flat.dtype) @ flat
         else:
-            found = ops.where(known[:, None], ops.take(flat, index, axis=0), np.nan)
-        return ops.reshape(found, (-1, *table.shape[1:]))
+            found = ops.take(flat, index, axis=0)
+            if known is not None:
+                found = ops.where(known[:, None], found, np.nan)
+        return reshaped(found, (-1, *table.shape[1:]))
 
     return pick
 
@@ -122,9 +124,9 @@ def _size(shape: Sequence[int | None]) -> Any:
     return shape[0] if shape and shape[0] is not None else "N"
 
 
-def _index(labels: Tensor, classes: int, name: str) -> tuple[Tensor, Tensor]:
-    """Whether each label names a class, and its row; some row where it does not."""
-    if concrete(labels):
+def _index(labels: Tensor, classes: int, name: str) -> tuple[Tensor | None, Tensor]:
+    """Whether each label names a class, `None` where all do; and its row, or just some row."""
+    if read := concrete(labels):
         values = ops.convert_to_numpy(labels).reshape(-1)
         if (wrong := np.flatnonzero((values < 0) | (values >= classes))).size:
             raise ValueError(
@@ -134,7 +136,9 @@ def _index(labels: Tensor, classes: int, name: str) -> tuple[Tensor, Tensor]:
     index = ops.convert_to_tensor(labels)
     # Narrowing a large number could make a class's of it, where the backend has such.
     wide = dtype_of(index) in ("int64", "uint64")
-    index = ops.reshape(ops.cast(index, "int64" if wide else "int32"), (-1,))
+    index = reshaped(cast(index, "int64" if wide else "int32"), (-1,))
+    if read:
+        return None, index
     known = ops.logical_and(index >= 0, index < classes)
     return known, ops.where(known, index, ops.zeros_like(index))
 

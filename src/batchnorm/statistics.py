@@ -23,14 +23,15 @@ class Moments(NamedTuple):
         count: the sum of the weights, or the number of elements; a scalar, or like `mean`.
         mean: in units of x, shape of x without the measured axes.
         variance: the mean squared deviation, in units of x squared, shaped like `mean`.
-        settled: whether it is known that all have weight and are finite, and carry no gradients;
-            so nobody needs to look again.
     """
 
     count: Tensor
     mean: Tensor
     variance: Tensor
-    settled: bool = False
+
+
+class Settled(Moments):
+    """Moments that have weight, are finite and carry no gradients: nobody needs to look again."""
 
 
 class Measured(NamedTuple):

@@ -14,7 +14,7 @@ from batchnorm.ghost import Ghost, Groups
 from batchnorm.kernels import Plan, moments_dtype
 from batchnorm.moving import Moving, bessel, update, usable
 from batchnorm.renorm import Renorm
-from batchnorm.statistics import Measured, Moments, Total, average
+from batchnorm.statistics import Measured, Moments, Settled, Total, average
 
 Tensor = Any
 State = Mapping[str, Tensor]
@@ -119,8 +119,8 @@ def advance(
     # In the dtype of the state, which may be finer than that of the batch; and without gradients,
     # or the state of a custom loop on PyTorch would drag along the graphs of all steps before.
     dtype = moments_dtype(dtype_of(state["moving_mean"]))
-    if not batch.settled or dtype != dtype_of(batch.mean):  # a cast may overflow
-        mean, variance = (cast(ops.stop_gradient(value), dtype) for value in batch[1:3])
+    if not isinstance(batch, Settled) or dtype != dtype_of(batch.mean):  # a cast may overflow
+        mean, variance = (cast(ops.stop_gradient(value), dtype) for value in batch[1:])
         batch = Moments(batch.count, mean, variance)
     followed = bessel(batch) if moving.unbiased else batch
     if _in_groups(batch, state):
@@ -137,7 +137,7 @@ def advance(
         }
     if step is not None:
         new["step"] = state["step"] + 1
-    if batch.settled:
+    if isinstance(batch, Settled):
         return new
     kept = usable(batch)
     return {

@@ -228,7 +228,9 @@ class TestServed:
         check(x, statistics=Ghost(4), sample_weight=random.integers(0, 3, (6, positions)))
 
     def test_values_that_are_expanded(self) -> None:
-        check(drawn((8, 3)), -1, np.broadcast_to(np.float32(2), 3), np.broadcast_to(np.float32(1), 3))
+        check(
+            drawn((8, 3)), -1, np.broadcast_to(np.float32(2), 3), np.broadcast_to(np.float32(1), 3)
+        )
         x = torch.tensor(drawn((8, 3)))
         state = {"moving_mean": torch.tensor(0.5), "moving_variance": torch.tensor(4.0)}
         expanded = {name: value.expand(3) for name, value in state.items()}

@@ -18,7 +18,7 @@ from batchnorm.kernels.torch import small
 from batchnorm.kernels.torch.arithmetic import Normalize, Work, apply, normalize
 from batchnorm.kernels.torch.layout import Layout, layout_of
 from batchnorm.kernels.torch.sums import Batch, measure, near
-from batchnorm.statistics import Measured, Moments, Total
+from batchnorm.statistics import Measured, Moments, Settled, Total
 from batchnorm.tracing import compiling
 
 Tensor = Any
@@ -69,7 +69,7 @@ def train(
                 y = Normalize.apply(x, scale, shift, work, made)  # type: ignore[no-untyped-call]
             else:
                 y = quick.y if quick else normalize(x, scale, shift, work)
-            return y, Moments(batch.count, batch.mean, batch.variance, settled=True)
+            return y, Settled(batch.count, batch.mean, batch.variance)
     return reference.train(plan, x, affine, epsilon, prior, weights, total, correction)
 
 

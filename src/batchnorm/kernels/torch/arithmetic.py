@@ -14,6 +14,7 @@ from batchnorm.kernels.torch.sums import Batch, gradient_sums
 
 Tensor = torch.Tensor
 
+
 class Work(NamedTuple):
     """What is constant for the gradients.
 
