@@ -53,8 +53,8 @@ def test_the_environment_is_that_of_the_measuring_processes(
     found, text = run(tmp_path / "tuned", tuned=True)
     assert found["tuned"] and found["environment"]["OMP_NUM_THREADS"] == "7"
     assert {name: found["environment"][name] for name in TUNED} == TUNED
-    assert "MALLOC_MMAP_THRESHOLD_=4294967296" in text and "OMP_NUM_THREADS=7" in text
-    assert TUNED.keys() == {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
+    assert "MALLOC_ARENA_MAX=1" in text and "OMP_NUM_THREADS=7" in text
+    assert TUNED.keys() == {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX"}
 
 
 def test_the_tables(tmp_path: Path) -> None:
