@@ -39,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
     "ghost": {"casting", "slots", "tracing"},
     "summation": {"tracing"},
     "weights": {"casting", "tracing"},
-    "statistics": {"summation", "weights"},
+    "statistics": {"casting", "summation", "weights"},
     "moving": {"schedule", "slots", "statistics"},
     "renorm": {"affine", "moving", "schedule", "slots", "statistics"},
     "kernels": {"affine", "statistics", "summation", "tracing"},

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from batchnorm.casting import cast, dtype_of
 from batchnorm.summation import add
 from batchnorm.weights import frequencies
 
@@ -147,12 +148,13 @@ def average(groups: Moments) -> Moments:
         `Moments` without that axis; their variance does not hold that between the groups.
     """
     mean = groups.mean
-    counts = ops.cast(groups.count, mean.dtype)
-    if len(counts.shape) == 0:  # all groups are as large
-        counts = counts * ops.ones_like(mean[:, :1])
-    count = ops.sum(counts, 0)
+    counts = cast(groups.count, dtype_of(mean))
     # About the first, not about zero: large means would cancel.
     first = mean[:1]
+    if len(counts.shape) == 0:  # all groups are as large
+        count = counts * ops.cast(ops.shape(mean)[0], dtype_of(counts))
+        return Moments(count, mean[0] + ops.mean(mean - first, 0), ops.mean(groups.variance, 0))
+    count = ops.sum(counts, 0)
     mean = ops.sum(first, 0) + _divide(ops.sum(counts * (mean - first), 0), count, 0.0)
     variance = _divide(ops.sum(counts * groups.variance, 0), count, 0.0)
     return Moments(count, mean, variance)

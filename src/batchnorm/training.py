@@ -124,7 +124,8 @@ def advance(
         batch = Moments(batch.count, mean, variance)
     followed = bessel(batch) if moving.unbiased else batch
     if _in_groups(batch, state):
-        batch, followed = average(batch), average(followed)
+        whole = average(batch)
+        batch, followed = whole, whole if followed is batch else average(followed)
     step = ops.cast(state["step"], dtype) if "step" in state else None
     rate = moving.rate(step)
     rates = rate if isinstance(rate, tuple) else (rate, rate)

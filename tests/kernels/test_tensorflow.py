@@ -21,15 +21,18 @@ from batchnorm.kernels import reference
 
 # The package has a function of that name.
 layouts = import_module("batchnorm.kernels.tensorflow.layout")
+closed_form = import_module("batchnorm.kernels.tensorflow.closed_form")
 
-# Shape and axis: vectors, lanes, narrow ones that make none, channels first, rows without inside.
+# Shape and axis: wide, lanes, narrow ones that make none, channels first, rows without inside.
 SHAPES = {
-    "wide": ((6, 4, 5, 16), -1),
+    "wide": ((6, 4, 5, 64), -1),
     "lanes": ((6, 4, 8, 3), -1),
+    "lanes of 16": ((6, 4, 5, 16), -1),
     "narrow": ((6, 5, 7, 3), -1),
     "first": ((6, 3, 4, 5), 1),
     "matrix": ((12, 5), -1),
     "sequence": ((6, 9, 4), -1),
+    "many rows": ((60, 9, 8), -1),
     "rank 5": ((2, 3, 2, 2, 17), -1),
     "one channel": ((6, 8, 1), -1),
 }
@@ -107,6 +110,16 @@ def test_plain(name: str, mode: str, mean: float) -> None:
     check(name, mode, mean, {}, {})
 
 
+@pytest.mark.parametrize("mean", [0.5, 1e4])
+@pytest.mark.parametrize("onednn", [False, True])
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_gradients_with_and_without_onednn(
+    mode: str, onednn: bool, mean: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closed_form, "_ONEDNN", onednn)
+    check("wide", mode, mean, {}, {})
+
+
 @pytest.mark.parametrize("name", ["wide", "lanes", "first", "sequence", "one channel"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("slot", ["rows", "samples", "positions", "renorm", "ghost"])
@@ -134,7 +147,7 @@ def test_what_is_hidden_does_not_leak(hidden: float) -> None:
     weights[2, 1] = 0
     clean, x[2, 1] = x.copy(), hidden
     given = tensors([x, gamma, beta], "float32")
-    y, new = batch_norm(given[0], state(16), *given[1:], training=True, mask=weights)
+    y, new = batch_norm(given[0], state(64), *given[1:], training=True, mask=weights)
     expected = oracle.batch_norm(clean, gamma, beta, weights=weights)
     assert_close(to_numpy(y)[weights > 0], expected.y[weights > 0], 1e-5)
     assert_close(to_numpy(new["moving_variance"]), expected.moving_variance, 1e-5)
@@ -142,18 +155,18 @@ def test_what_is_hidden_does_not_leak(hidden: float) -> None:
 
 def test_a_batch_that_is_not_known_may_be_empty() -> None:
     function = tf.function(
-        lambda x: batch_norm(x, state(16), training=True),
-        input_signature=[tf.TensorSpec((None, 4, 5, 16))],
+        lambda x: batch_norm(x, state(64), training=True),
+        input_signature=[tf.TensorSpec((None, 4, 5, 64))],
     )
     x = made("wide", 0.5)[0]
     assert_close(to_numpy(function(x)[0]), oracle.batch_norm(x).y, 1e-5)
     y, new = function(x[:0])
-    assert y.shape == (0, 4, 5, 16)
-    assert to_numpy(new["moving_variance"]).tolist() == [1.0] * 16
+    assert y.shape == (0, 4, 5, 64)
+    assert to_numpy(new["moving_variance"]).tolist() == [1.0] * 64
 
 
 @pytest.mark.parametrize("mean", [0.0, 1e4])
-@pytest.mark.parametrize("name", ["wide", "lanes", "first"])
+@pytest.mark.parametrize("name", ["wide", "lanes", "lanes of 16", "narrow", "first"])
 def test_inference(name: str, mean: float) -> None:
     x, _, gamma, beta = made(name, mean)
     axis, before = SHAPES[name][1], state(len(gamma))

@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from tensorflow.python.util import _pywrap_util_port
 
 from batchnorm.affine import Affine
 from batchnorm.kernels import reference
-from batchnorm.kernels.tensorflow.layout import Layout
+from batchnorm.kernels.tensorflow.layout import Layout, sizes_of
 
 Tensor = Any
 
@@ -56,7 +57,9 @@ def normalized(form: Layout, known: Statistics, scale: Tensor, shift: Tensor) ->
     def forward(x: Tensor, scale: Tensor, shift: Tensor, *values: Tensor) -> Any:
         given = known_by(x, values)
         inverse = tf.math.rsqrt(given.variance + given.epsilon)
-        y = multiply_add(form, x, given.mean, inverse * scale, shift)
+        factor = inverse * scale
+        constant = form.wide(shift - given.mean * factor)
+        y = _in_one_pass(form, _multiply_add)(x, form.wide(factor), constant)
 
         def gradient(dy: Tensor) -> list[Tensor]:
             return [*backward(x, scale, shift, dy, *values), *[None] * len(values)]
@@ -78,22 +81,23 @@ def normalized(form: Layout, known: Statistics, scale: Tensor, shift: Tensor) ->
     return forward(known.x, scale, shift, *constants.values())
 
 
-def multiply_add(form: Layout, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """`(x - mean) * scale + shift`, where the mean is not large beside the deviation."""
-    if form.vectors and all(value.shape[0] == 1 for value in (mean, scale, shift)):
-        mean, scale, shift = (tf.reshape(form.wide(v), (-1,)) for v in (mean, scale, shift))
-        y, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=tf.expand_dims(x, 0),
-            scale=scale,
-            offset=shift,
-            mean=mean,
-            variance=tf.ones_like(mean),
-            epsilon=0.0,
-            is_training=False,
-        )
-        return tf.squeeze(y, 0)
-    scale, shift = form.wide(scale), form.wide(shift - mean * scale)
-    return _in_one_pass(form, _multiply_add)(x, scale, shift)
+def fused(form: Layout, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """`(x - mean) * scale + shift` for values `(1, 1, C)` and `form.vectors`.
+
+    It takes somewhat longer than compiled code, but need not be compiled: in inference batches may
+    be of any size. Where the mean is large beside the deviation it loses digits.
+    """
+    mean, scale, shift = (tf.reshape(form.wide(v), (-1,)) for v in (mean, scale, shift))
+    y, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=tf.expand_dims(form.flat(x), 0),
+        scale=scale,
+        offset=shift,
+        mean=mean,
+        variance=tf.ones_like(mean),
+        epsilon=0.0,
+        is_training=False,
+    )
+    return tf.reshape(y, sizes_of(x))
 
 
 def _gradients(
@@ -104,7 +108,7 @@ def _gradients(
     # dx = inverse * (scale * dy - w / count * (sum(scale * dy) + xhat * sum(scale * dy * xhat))).
     shared = scale.shape[0] == shift.shape[0] == 1
     plain = shared and not form.plan.grouped and known.weights is None
-    if plain and form.vectors and form.lanes == 1:
+    if plain and form.vectors and form.lanes == 1 and _ONEDNN:
         return _fused_gradients(known, scale, dy)
     inverse = tf.math.rsqrt(known.variance + known.epsilon)
     sums = form.total if shared else form.sums
@@ -208,6 +212,9 @@ def _weighted_products(
     return dy * per_dy + (x * per_x + constant) * weights
 
 
+# Its kernel of the gradient is as quick as what is composed here; that of TensorFlow itself takes
+# twice as long.
+_ONEDNN = _pywrap_util_port.IsMklEnabled()
 _COMPILED = {
     function: tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
     for function in (_multiply_add, _two_products, _weighted_products)

@@ -17,7 +17,10 @@ Tensor = Any
 
 _LONG = 4096  # so many terms of a product with ones may be added up; more lose digits
 _BIG = 1 << 17  # elements from which on a fused operation is worth its set-up
-_WIDE = 16  # channels from which on operations are vectorised
+_WIDE = 16  # channels from which on fused operations are vectorised
+_FEW = 256  # terms from which on a product with ones is as quick as a sum
+_NARROW = 64  # channels below which operations take twice as long as with some beside each other
+_LONGEST = 512  # values that are worth putting beside each other
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Layout:
         """Whether TensorFlow's fused operations take it, and are quick."""
         wide = self.last and self.lanes * self.channels >= _WIDE
         return wide and self.big and self.plan.moments_dtype == "float32"
+
+    @property
+    def widest(self) -> Self:
+        """The layout for the fused operation of inference, which takes least time in long rows."""
+        return replace(self, lanes=_lanes(self.channels, self.positions, _LONGEST))
 
     def fits(self, affine: Affine, weights: Tensor | None) -> bool:
         """Whether a step is per channel or per row, and weights are the same for all channels."""
@@ -141,7 +149,11 @@ class Layout:
         if alone or rows is None or rows * positions * self.lanes > _LONG:
             return self.over(self.sums(values, weights))
         count = rows * positions
-        total = tf.ones((1, count), values.dtype) @ tf.reshape(values, (count, -1))
+        matrix = tf.reshape(values, (count, -1))
+        if count <= _FEW:
+            total = tf.reduce_sum(matrix, 0)
+        else:
+            total = tf.ones((1, count), values.dtype) @ matrix
         total = tf.reshape(total, (1, self.lanes, self.channels))
         return total if self.lanes == 1 else tf.reduce_sum(total, 1, keepdims=True)
 
@@ -174,16 +186,17 @@ def layout(plan: Plan, compiled: bool = False) -> Layout | None:
     positions = prod(size or 0 for axis, size in enumerate(plan.shape) if axis not in (0, channel))
     if not channels or not positions:
         return None
-    lanes = _lanes(channels, positions) if last and not compiled else 1
+    lanes = 1
+    if last and not compiled and channels < _NARROW:
+        lanes = _lanes(channels, positions, 2 * _NARROW)
     return Layout(plan, channels, positions, last, compiled, lanes)
 
 
-def _lanes(channels: int, positions: int) -> int:
-    """The largest power of two that divides the positions, up to 128 values side by side."""
+def _lanes(channels: int, positions: int, most: int) -> int:
+    """The largest power of two that divides the positions, for so many values side by side."""
     lanes = 1
-    if channels < _WIDE:
-        while positions % (2 * lanes) == 0 and 2 * lanes * channels <= 128:
-            lanes *= 2
+    while positions % (2 * lanes) == 0 and 2 * lanes * channels <= most:
+        lanes *= 2
     return lanes
 
 
