@@ -261,3 +261,34 @@ def test_old_behaviours(switch: str, dimension: str, kind: str, tmp_path: Path) 
     assert set(found["shapes"].values()) == {
         "(?, ?, 3)" if dimension == "Dimension" else "(None, None, 3)"
     }
+
+
+LARGE = """
+import json, sys
+import numpy as np
+import tensorflow.compat.v1 as tf
+tf.disable_v2_behavior()
+from batchnorm.contrib import batch_norm
+
+shape = json.loads(sys.argv[1])
+x = np.random.default_rng(0).normal(1.5, 2.0, shape).astype("float32")
+inputs = tf.placeholder(tf.float32, [None, *shape[1:]])
+y = batch_norm(inputs, scale=True, is_training=True)
+(dx,) = tf.gradients(tf.reduce_sum(y**3), inputs)
+(second,) = tf.gradients(tf.reduce_sum(dx**2), inputs)
+with tf.Session() as session:
+    session.run(tf.global_variables_initializer())
+    ys, dxs, seconds = session.run([y, dx, second], {inputs: x})
+np.savez("found.npz", y=ys, dx=dxs, finite=np.isfinite(seconds).all())
+"""
+
+
+@pytest.mark.parametrize("shape", [(40, 32, 32, 6), (20, 32, 32, 64)])
+def test_large_inputs_of_old_behaviours(shape: tuple[int, ...], tmp_path: Path) -> None:
+    output_of(LARGE, json.dumps(shape), folder=tmp_path)
+    found = np.load(tmp_path / "found.npz")
+    x = np.random.default_rng(0).normal(1.5, 2.0, shape).astype("float32")
+    expected = oracle.batch_norm(x)
+    assert_close(found["y"], expected.y, 1e-5)
+    assert_close(found["dx"], oracle.gradients(x, 3 * expected.y**2).dx, 1e-4)
+    assert found["finite"]

@@ -21,7 +21,6 @@ from batchnorm.kernels import reference
 
 # The package has a function of that name.
 layouts = import_module("batchnorm.kernels.tensorflow.layout")
-closed_form = import_module("batchnorm.kernels.tensorflow.closed_form")
 
 # Shape and axis: wide, lanes, narrow ones that make none, channels first, rows without inside.
 SHAPES = {
@@ -32,17 +31,20 @@ SHAPES = {
     "first": ((6, 3, 4, 5), 1),
     "matrix": ((12, 5), -1),
     "sequence": ((6, 9, 4), -1),
-    "many rows": ((60, 9, 8), -1),
+    "many rows": ((61, 9, 8), -1),
     "rank 5": ((2, 3, 2, 2, 17), -1),
     "one channel": ((6, 8, 1), -1),
 }
 
+TRAIN = reference.train
+
 
 @pytest.fixture(params=["small", "big"], autouse=True)
 def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Inputs that are taken for large ones go by fused operations, conditions and XLA."""
+    """Inputs that are taken for large ones go by conditions, XLA, and a few rows at a time."""
     if request.param == "big":
         monkeypatch.setattr(layouts, "_BIG", 0)
+        monkeypatch.setattr(layouts, "_PIECE", 200)
     yield request.param
 
 
@@ -110,16 +112,6 @@ def test_plain(name: str, mode: str, mean: float) -> None:
     check(name, mode, mean, {}, {})
 
 
-@pytest.mark.parametrize("mean", [0.5, 1e4])
-@pytest.mark.parametrize("onednn", [False, True])
-@pytest.mark.parametrize("mode", ["eager", "graph"])
-def test_gradients_with_and_without_onednn(
-    mode: str, onednn: bool, mean: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(closed_form, "_ONEDNN", onednn)
-    check("wide", mode, mean, {}, {})
-
-
 @pytest.mark.parametrize("name", ["wide", "lanes", "first", "sequence", "one channel"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("slot", ["rows", "samples", "positions", "renorm", "ghost"])
@@ -138,6 +130,30 @@ def test_slots(name: str, mode: str, slot: str) -> None:
         "ghost": ({"statistics": Ghost(3)}, {"ghost": (3, False)}),
     }
     check(name, mode, 0.5, *cases[slot])
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("name", ["wide", "lanes", "first", "many rows"])
+def test_second_derivatives(name: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "train", TRAIN)  # whose they are
+    x, dy, gamma, beta = made(name, 0.5)
+    axis, before = SHAPES[name][1], state(len(gamma))
+    native = kernels.KERNELS
+
+    def penalty(x: Any, gamma: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y, _ = batch_norm(x, before, gamma, beta, training=True, axis=axis)
+            loss = tf.reduce_sum(y * dy)
+        return tf.reduce_sum(tape.gradient(loss, x) ** 2)
+
+    found = []
+    for used in (native, (reference,)):
+        monkeypatch.setattr(kernels, "KERNELS", used)
+        found.append(gradients(compiled(penalty, mode), *tensors([x, gamma], "float32")))
+    for actual, expected in zip(*found, strict=True):
+        size = float(np.abs(to_numpy(expected)).max())
+        assert_close(to_numpy(actual), to_numpy(expected), 2e-5 * max(1.0, size))
 
 
 @pytest.mark.parametrize("hidden", [np.nan, np.inf, 1e30])

@@ -109,30 +109,31 @@ def _measured(
     count = _count(form, x, weights)
     start, spread = prior if isinstance(count, int) else map(form.parameter, prior)
 
-    def mean_of(values: Tensor, otherwise: Tensor) -> Tensor:
-        sums = form.total(values, weights)
+    def mean_of(sums: Tensor, otherwise: Tensor) -> Tensor:
         if isinstance(count, int):
             return sums / count
         counted = tf.not_equal(count, 0)  # of NaN, the sum of invalid weights, NaN follows
         return tf.where(counted, tf.math.divide_no_nan(sums, count), otherwise)
 
     def far() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        provisional = mean_of(usual(x, weights), start)
+        provisional = mean_of(form.total(usual(x, weights), weights), start)
         if form.compiled:
             # XLA may contract a product at its end with the subtraction of each use, and it must be
             # the same for all: a selection cannot be contracted.
             zero = tf.zeros_like(provisional)
             provisional = tf.where(tf.math.is_nan(provisional), zero, provisional)
         beyond = usual(x - form.wide(provisional), weights)
-        mean = mean_of(beyond, tf.zeros_like(provisional))
+        mean = mean_of(form.total(beyond, weights), tf.zeros_like(provisional))
         # Of a mean so small the square is taken off without a loss, and in less time.
-        variance = tf.nn.relu(mean_of(beyond * beyond, spread) - mean * mean)
+        squares = form.total_of(tf.square, [beyond], weights)
+        variance = tf.nn.relu(mean_of(squares, spread) - mean * mean)
         return beyond, provisional, mean, variance
 
     if not form.big:
         return Statistics(*far(), count, weights, epsilon)
-    mean = mean_of(x, start)
-    variance = mean_of(tf.math.squared_difference(x, form.wide(mean)), spread)
+    mean = mean_of(form.total(x, weights), start)
+    squares = form.total_of(tf.math.squared_difference, [x, form.wide(mean)], weights)
+    variance = mean_of(squares, spread)
     x, provisional, mean, variance = tf.cond(
         _near(mean, variance, epsilon),
         lambda: (tf.identity(x), tf.zeros_like(mean), mean, variance),

@@ -5,11 +5,10 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-from tensorflow.python.util import _pywrap_util_port
 
 from batchnorm.affine import Affine
 from batchnorm.kernels import reference
-from batchnorm.kernels.tensorflow.layout import Layout, sizes_of
+from batchnorm.kernels.tensorflow.layout import Layout, sizes_of, static
 
 Tensor = Any
 
@@ -106,19 +105,16 @@ def _gradients(
     """Those of x, scale and shift."""
     # With w the weights and xhat what is normalized, dshift = sum(dy), dscale = sum(dy * xhat),
     # dx = inverse * (scale * dy - w / count * (sum(scale * dy) + xhat * sum(scale * dy * xhat))).
-    shared = scale.shape[0] == shift.shape[0] == 1
-    plain = shared and not form.plan.grouped and known.weights is None
-    if plain and form.vectors and form.lanes == 1 and _ONEDNN:
-        return _fused_gradients(known, scale, dy)
+    shared = static(scale)[0] == static(shift)[0] == 1
     inverse = tf.math.rsqrt(known.variance + known.epsilon)
-    sums = form.total if shared else form.sums
-    dshift = sums(dy)
-    dscale = inverse * (sums(dy * known.x) - known.mean * dshift)
+    dshift = form.total(dy) if shared else form.sums(dy)
+    of_product = (form.total_of if shared else form.sums_of)(tf.multiply, [dy, known.x])
+    dscale = inverse * (of_product - known.mean * dshift)
     per_dy = inverse * scale
     per_x = -inverse * _mean(form.over(dscale * per_dy), known.count)
     constant = -_mean(form.over(dshift * per_dy), known.count) - per_x * known.mean
     dx = _combined(form, known, dy, per_dy, per_x, constant)
-    rows = [value.shape[0] != 1 for value in (scale, shift)]
+    rows = [static(value)[0] != 1 for value in (scale, shift)]
     dscale, dshift = (
         each if row else tf.reduce_sum(each, 0, keepdims=True)
         for each, row in zip((dscale, dshift), rows, strict=True)
@@ -135,28 +131,13 @@ def _combined(
 ) -> Tensor:
     """`dy * per_dy + (x * per_x + constant) * w`."""
     weights, axis = known.weights, 1 if form.last else 2
-    if weights is not None and weights.shape[axis] == 1:
+    if weights is not None and static(weights)[axis] == 1:
         per_x, constant, weights = per_x * weights, constant * weights, None
     per_dy, per_x, constant = (form.wide(value) for value in (per_dy, per_x, constant))
     if weights is None:
         return _in_one_pass(form, _two_products)(dy, known.x, per_dy, per_x, constant)
     function = _in_one_pass(form, _weighted_products)
     return function(dy, known.x, per_dy, per_x, constant, weights)
-
-
-def _fused_gradients(known: Statistics, scale: Tensor, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    dx, dscale, dshift, *_ = tf.raw_ops.FusedBatchNormGradV3(
-        y_backprop=tf.expand_dims(dy, 0),
-        x=tf.expand_dims(known.x, 0),
-        scale=tf.reshape(scale, (-1,)),
-        reserve_space_1=tf.reshape(known.mean, (-1,)),
-        reserve_space_2=tf.reshape(known.variance, (-1,)) + known.epsilon,
-        reserve_space_3=tf.zeros((0,)),
-        epsilon=0.0,
-        is_training=True,
-    )
-    shape = known.mean.shape
-    return tf.squeeze(dx, 0), tf.reshape(dscale, shape), tf.reshape(dshift, shape)
 
 
 def _second(
@@ -173,7 +154,7 @@ def _second(
     shape = (form.positions, form.channels)
     plan = replace(
         form.plan,
-        shape=(x.shape[0], *(shape if form.last else shape[::-1])),
+        shape=(static(x)[0], *(shape if form.last else shape[::-1])),
         axis=tuple(each for each in form.plan.axis[:-1]) + (2 if form.last else 1,),
     )
     unfolded = (-1, tf.size(x[0]) // form.channels, form.channels)
@@ -212,9 +193,6 @@ def _weighted_products(
     return dy * per_dy + (x * per_x + constant) * weights
 
 
-# Its kernel of the gradient is as quick as what is composed here; that of TensorFlow itself takes
-# twice as long.
-_ONEDNN = _pywrap_util_port.IsMklEnabled()
 _COMPILED = {
     function: tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
     for function in (_multiply_add, _two_products, _weighted_products)

@@ -1,6 +1,6 @@
 """How an input is seen: rows of positions, with the channels behind the positions or before."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
@@ -14,12 +14,14 @@ from batchnorm.kernels.plan import Plan
 from batchnorm.summation import add
 
 Tensor = Any
+Function = Callable[..., Tensor]
 
 _LONG = 4096  # so many terms of a product with ones may be added up; more lose digits
 _BIG = 1 << 17  # elements from which on a fused operation is worth its set-up
 _WIDE = 16  # channels from which on fused operations are vectorised
 _FEW = 256  # terms from which on a product with ones is as quick as a sum
 _NARROW = 64  # channels below which operations take twice as long as with some beside each other
+_PIECE = 1 << 20  # elements of a few rows that are in the cache when they are added up
 _LONGEST = 512  # values that are worth putting beside each other
 
 
@@ -45,13 +47,15 @@ class Layout:
     lanes: int
 
     @property
+    def size(self) -> int:
+        """How many elements there are; a batch that is not known is taken for 32 samples."""
+        rows = self.plan.shape[0]
+        return self.positions * self.channels * (32 if rows is None else rows)
+
+    @property
     def big(self) -> bool:
         """Whether passes over memory are worth a choice between them, and take longer than that."""
-        if self.compiled:
-            return False
-        # Where the batch is not known it is taken for 32.
-        rows = self.plan.shape[0]
-        return self.positions * self.channels * (32 if rows is None else rows) >= _BIG
+        return self.size >= _BIG and not self.compiled
 
     @property
     def vectors(self) -> bool:
@@ -105,7 +109,7 @@ class Layout:
 
     def row(self, value: Tensor) -> Tensor:
         """Back from `parameter` to `(C,)` or `(R, C)`."""
-        return tf.reshape(value, (-1,) if value.shape[0] == 1 else (-1, self.channels))
+        return tf.reshape(value, (-1,) if static(value)[0] == 1 else (-1, self.channels))
 
     def wide(self, parameter: Tensor) -> Tensor:
         """A parameter as wide as `flat`."""
@@ -114,9 +118,10 @@ class Layout:
     def sums(self, values: Tensor, weights: Tensor | None = None) -> Tensor:
         """Of each row, the sum over its positions, each times its weight: `(R, 1, C)`."""
         axis = 1 if self.last else 2
-        if weights is not None and weights.shape[axis] == 1:
+        if weights is not None and static(weights)[axis] == 1:
             return self.sums(values) * weights
-        length, block = values.shape[axis], _block(values.shape[axis])
+        length = static(values)[axis]
+        block = _block(length)
         if self.compiled or block is None or (weights is not None and block < length):
             values = values if weights is None else values * weights
             found, parts = tf.expand_dims(add(values, (axis,)), axis), 1
@@ -134,17 +139,48 @@ class Layout:
         found = tf.reshape(found, shape if self.last else (-1, self.channels, parts))
         return tf.reduce_sum(found, axis, keepdims=True)
 
+    def sums_of(
+        self, function: Function, arrays: Sequence[Tensor], weights: Tensor | None = None
+    ) -> Tensor:
+        """The sums of what a function makes of arrays, a few rows at a time.
+
+        What it makes of them all would be an array more, and be gone from the cache before it is
+        added up.
+        """
+        step = max(_PIECE // (self.positions * self.channels), 1)
+        if self.compiled or self.size < 2 * _PIECE or self.plan.shape[0] == 1:
+            return self.sums(function(*arrays), weights)
+        rows = sizes_of(arrays[0])[0]
+        count = (rows + step - 1) // step
+
+        def piece(value: Tensor, index: Tensor) -> Tensor:
+            return value if static(value)[0] == 1 else value[index * step : (index + 1) * step]
+
+        def add_up(index: Tensor, found: Any) -> tuple[Tensor, Any]:
+            values = function(*(piece(array, index) for array in arrays))
+            each = None if weights is None else piece(weights, index)
+            return index + 1, found.write(index, self.sums(values, each))
+
+        shape = (1, self.channels) if self.last else (self.channels, 1)
+        found = tf.TensorArray(
+            arrays[0].dtype, size=count, element_shape=(None, *shape), infer_shape=False
+        )
+        _, found = tf.while_loop(
+            lambda index, _: index < count, add_up, (0, found), parallel_iterations=2
+        )
+        return tf.reshape(found.concat(), (-1, *shape))
+
     def _product(self, values: Tensor, ones: Tensor, block: int) -> Tensor:
         """The sums of blocks of positions."""
         if self.last:
-            cut = tf.reshape(values, (-1, block, values.shape[2]))
+            cut = tf.reshape(values, (-1, block, static(values)[2]))
             return tf.matmul(ones, cut, transpose_a=True)
-        cut = tf.reshape(values, (-1, self.channels * values.shape[2] // block, block))
+        cut = tf.reshape(values, (-1, self.channels * static(values)[2] // block, block))
         return tf.matmul(cut, ones, transpose_b=True)
 
     def total(self, values: Tensor, weights: Tensor | None = None) -> Tensor:
         """The sum over all rows, `(1, 1, C)`; or of each, where rows have their own statistics."""
-        rows, positions, _ = values.shape
+        rows, positions, _ = static(values)
         alone = self.plan.grouped or not self.last or weights is not None or self.compiled
         if alone or rows is None or rows * positions * self.lanes > _LONG:
             return self.over(self.sums(values, weights))
@@ -157,9 +193,17 @@ class Layout:
         total = tf.reshape(total, (1, self.lanes, self.channels))
         return total if self.lanes == 1 else tf.reduce_sum(total, 1, keepdims=True)
 
+    def total_of(
+        self, function: Function, arrays: Sequence[Tensor], weights: Tensor | None = None
+    ) -> Tensor:
+        """`total` of what a function makes of arrays."""
+        if self.size < 2 * _PIECE:
+            return self.total(function(*arrays), weights)
+        return self.over(self.sums_of(function, arrays, weights))
+
     def over(self, sums: Tensor) -> Tensor:
         """The sums of rows as one, `(1, 1, C)`; or as they are, where each has its statistics."""
-        if self.plan.grouped or sums.shape[0] == 1:
+        if self.plan.grouped or static(sums)[0] == 1:
             return sums
         total = add(tf.reshape(sums, (-1, self.channels)), (0,))
         return tf.reshape(total, (1, 1, -1) if self.last else (1, -1, 1))
@@ -167,8 +211,14 @@ class Layout:
 
 def sizes_of(tensor: Tensor) -> Sequence[Tensor]:
     """The sizes, numbers where they are known."""
-    sizes: Sequence[Tensor] = tensor.shape.as_list()
+    sizes: Sequence[Tensor] = static(tensor)
     return ops.shape(tensor) if None in sizes else sizes
+
+
+def static(tensor: Tensor) -> list[Any]:
+    """The sizes that are known; `None` for others, after `disable_v2_behavior` too."""
+    sizes: list[Any] = tensor.shape.as_list()
+    return sizes
 
 
 @cache
