@@ -128,7 +128,7 @@ def _measured(
         variance = tf.nn.relu(mean_of(squares, spread) - mean * mean)
         return beyond, provisional, mean, variance
 
-    if not form.big and not (form.compiled and weights is None):
+    if not form.big or (form.compiled and weights is not None):
         return Statistics(*far(), count, weights, epsilon)
     mean = mean_of(form.total(x, weights), start)
     squares = form.total_of(tf.math.squared_difference, [x, form.wide(mean)], weights)

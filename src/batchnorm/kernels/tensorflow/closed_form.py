@@ -212,4 +212,4 @@ def _in_one_pass(form: Layout, function: Any) -> Any:
 
     XLA compiles for each shape, of which a training has two: full batches, and the last one.
     """
-    return _COMPILED[function] if form.big else function
+    return _COMPILED[function] if form.big and not form.compiled else function

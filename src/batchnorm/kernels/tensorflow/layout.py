@@ -55,13 +55,13 @@ class Layout:
     @property
     def big(self) -> bool:
         """Whether passes over memory are worth a choice between them, and take longer than that."""
-        return self.size >= _BIG and not self.compiled
+        return self.size >= _BIG
 
     @property
     def vectors(self) -> bool:
         """Whether TensorFlow's fused operations take it, and are quick."""
         wide = self.last and self.lanes * self.channels >= _WIDE
-        return wide and self.big and self.plan.moments_dtype == "float32"
+        return wide and self.big and not self.compiled and self.plan.moments_dtype == "float32"
 
     @property
     def widest(self) -> Self:
