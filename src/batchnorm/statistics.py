@@ -153,7 +153,9 @@ def average(groups: Moments) -> Moments:
     first = mean[:1]
     if len(counts.shape) == 0:  # all groups are as large
         count = counts * ops.cast(ops.shape(mean)[0], dtype_of(counts))
-        return Moments(count, mean[0] + ops.mean(mean - first, 0), ops.mean(groups.variance, 0))
+        # A sum of the first, because of an empty batch there are no groups.
+        mean = ops.sum(first, 0) + ops.mean(mean - first, 0)
+        return Moments(count, mean, ops.mean(groups.variance, 0))
     count = ops.sum(counts, 0)
     mean = ops.sum(first, 0) + _divide(ops.sum(counts * (mean - first), 0), count, 0.0)
     variance = _divide(ops.sum(counts * groups.variance, 0), count, 0.0)
