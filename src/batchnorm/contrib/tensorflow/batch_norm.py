@@ -161,11 +161,16 @@ def batch_norm(
             sample_weight=frequencies(batch_weights, inputs),
         )
         records = result.steps and (trainable or not went.layer)
-        waited_for = _collected(record(result, state) if records else (), updates_collections)
-        with tf.control_dependencies(waited_for):
-            y = tf.identity(result.y, "FusedBatchNorm" if went.unbiased else "batchnorm")
+        updates = record(result, state) if records else ()
+        y = _after(_collected(updates, updates_collections), result.y, went)
         y = y if activation_fn is None else activation_fn(y)
         return collect(outputs_collections, within.name, y)
+
+
+def _after(waited_for: Sequence[Tensor], y: Tensor, went: Original) -> Tensor:
+    """The output by the name that contrib gave it, after the operations that it waits for."""
+    with tf.control_dependencies(waited_for):
+        return tf.identity(y, "FusedBatchNorm" if went.unbiased else "batchnorm")
 
 
 def _axis(inputs: Tensor, data_format: str) -> int:

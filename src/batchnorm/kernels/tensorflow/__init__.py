@@ -135,11 +135,11 @@ def _measured(
     variance = mean_of(squares, spread)
     near = _near(mean, variance, epsilon)
     if form.compiled:
-        # What x is beyond the origin XLA makes in each pass; it need not be stored.
-        origin, mean, variance = tf.cond(
+        # What x is beyond that XLA makes in each pass; it need not be stored.
+        provisional, mean, variance = tf.cond(
             near, lambda: (tf.zeros_like(mean), mean, variance), lambda: far()[1:]
         )
-        return Statistics(x, origin, mean, variance, count, weights, epsilon, origin)
+        return Statistics(x, provisional, mean, variance, count, weights, epsilon, centred=False)
     x, provisional, mean, variance = tf.cond(
         near, lambda: (tf.identity(x), tf.zeros_like(mean), mean, variance), far
     )

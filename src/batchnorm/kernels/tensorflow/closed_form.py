@@ -17,15 +17,14 @@ class Statistics(NamedTuple):
     """What a batch is normalized by, each `(1, 1, C)`, or `(R, 1, C)` where rows have their own.
 
     Attributes:
-        x: the input; where its mean is large and there is no `origin`, what it is beyond
-            `provisional`.
+        x: the input; where `centred`, what it is beyond `provisional`.
         provisional: 0, or almost the mean.
         mean: of what x is beyond `provisional`.
         variance: of `x`.
         count: the sum of the weights: a number, or `(1 or R, 1, 1)`.
         weights: `(R, 1 or P, 1)`, or `None`.
         epsilon: added to the variance under the root.
-        origin: `provisional`, where it is still to be taken from `x`.
+        centred: whether `provisional` is taken from `x` already.
     """
 
     x: Tensor
@@ -35,11 +34,11 @@ class Statistics(NamedTuple):
     count: Tensor
     weights: Tensor | None
     epsilon: float
-    origin: Tensor | None = None
+    centred: bool = True
 
     def beyond(self, form: Layout) -> Tensor:
         """What x is beyond `provisional`."""
-        return self.x if self.origin is None else self.x - form.wide(self.origin)
+        return self.x if self.centred else self.x - form.wide(self.provisional)
 
 
 def normalized(form: Layout, known: Statistics, scale: Tensor, shift: Tensor) -> Tensor:
@@ -112,11 +111,10 @@ def _gradients(
     """Those of x, scale and shift."""
     # With w the weights and xhat what is normalized, dshift = sum(dy), dscale = sum(dy * xhat),
     # dx = inverse * (scale * dy - w / count * (sum(scale * dy) + xhat * sum(scale * dy * xhat))).
-    beyond = known.beyond(form)
     shared = static(scale)[0] == static(shift)[0] == 1
     inverse = tf.math.rsqrt(known.variance + known.epsilon)
     dshift = form.total(dy) if shared else form.sums(dy)
-    of_product = (form.total_of if shared else form.sums_of)(tf.multiply, [dy, beyond])
+    of_product = (form.total_of if shared else form.sums_of)(tf.multiply, [dy, known.beyond(form)])
     dscale = inverse * (of_product - known.mean * dshift)
     per_dy = inverse * scale
     per_x = -inverse * _mean(form.over(dscale * per_dy), known.count)
@@ -142,10 +140,10 @@ def _combined(
     if weights is not None and static(weights)[axis] == 1:
         per_x, constant, weights = per_x * weights, constant * weights, None
     per_dy, per_x, constant = (form.wide(value) for value in (per_dy, per_x, constant))
+    values = (dy, known.beyond(form), per_dy, per_x, constant)
     if weights is None:
-        return _in_one_pass(form, _two_products)(dy, known.beyond(form), per_dy, per_x, constant)
-    function = _in_one_pass(form, _weighted_products)
-    return function(dy, known.x, per_dy, per_x, constant, weights)
+        return _in_one_pass(form, _two_products)(*values)
+    return _in_one_pass(form, _weighted_products)(*values, weights)
 
 
 def _second(

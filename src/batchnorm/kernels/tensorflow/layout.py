@@ -17,7 +17,7 @@ Tensor = Any
 Function = Callable[..., Tensor]
 
 _LONG = 4096  # so many terms of a product with ones may be added up; more lose digits
-_BIG = 1 << 17  # elements from which on a fused operation is worth its set-up
+_BIG = 1 << 17  # elements from which on a condition or a compiled pass is worth its set-up
 _WIDE = 16  # channels from which on fused operations are vectorised
 _FEW = 256  # terms from which on a product with ones is as quick as a sum
 _NARROW = 64  # channels below which operations take twice as long as with some beside each other
@@ -56,6 +56,11 @@ class Layout:
     def big(self) -> bool:
         """Whether passes over memory are worth a choice between them, and take longer than that."""
         return self.size >= _BIG
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether what is made of the input only to be added up is made a few rows at a time."""
+        return self.size >= 2 * _PIECE and self.plan.shape[0] != 1 and not self.compiled
 
     @property
     def vectors(self) -> bool:
@@ -147,9 +152,9 @@ class Layout:
         What it makes of them all would be an array more, and be gone from the cache before it is
         added up.
         """
-        step = max(_PIECE // (self.positions * self.channels), 1)
-        if self.compiled or self.size < 2 * _PIECE or self.plan.shape[0] == 1:
+        if not self.in_pieces:
             return self.sums(function(*arrays), weights)
+        step = max(_PIECE // (self.positions * self.channels), 1)
         rows = sizes_of(arrays[0])[0]
         count = (rows + step - 1) // step
 
@@ -197,7 +202,7 @@ class Layout:
         self, function: Function, arrays: Sequence[Tensor], weights: Tensor | None = None
     ) -> Tensor:
         """`total` of what a function makes of arrays."""
-        if self.size < 2 * _PIECE:
+        if not self.in_pieces:
             return self.total(function(*arrays), weights)
         return self.over(self.sums_of(function, arrays, weights))
 

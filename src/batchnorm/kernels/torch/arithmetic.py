@@ -105,7 +105,7 @@ def apply(layout: Layout, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     if scale.dim() > 1:
         y = torch.addcmul(layout.of_samples(shift), view, layout.of_samples(scale))
     elif layout.last:
-        lanes = layout.whole()
+        lanes = layout.matrix_lanes()
         y = torch.addcmul(
             tiled(shift, lanes), view.view(-1, lanes * layout.channels), tiled(scale, lanes)
         )

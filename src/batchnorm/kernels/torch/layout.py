@@ -103,8 +103,8 @@ class Layout(NamedTuple):
         return self.of_samples(values.unsqueeze(1 - self.group).expand(*self.lead, -1))
 
     def by_sample(self, values: Tensor) -> Tensor:
-        """Sums `(P, C)` of parts, or of their lanes, as those of samples, `(*lead, C)`."""
-        return values.view(*self.lead, -1, values.shape[-1]).sum(-2)
+        """Sums `(P, C)` of parts as those of samples, `(*lead, C)`."""
+        return values.view(*self.lead, self.inner, values.shape[-1]).sum(-2)
 
     def by_group(self, values: Tensor) -> Tensor:
         """Values `(P, C)` of parts, or of their lanes, side by side by group, `(G, P / G, C)`."""
@@ -113,8 +113,8 @@ class Layout(NamedTuple):
         moved = values.view(*self.lead, -1, values.shape[-1]).movedim(self.group, 0)
         return moved.reshape(self.lead[self.group], -1, values.shape[-1])
 
-    def whole(self) -> int:
-        """How many rows of a matrix of the whole are best taken as one."""
+    def matrix_lanes(self) -> int:
+        """How many rows of `matrix` are best taken as one."""
         found = cuts(self.rows, self.channels, _WIDTH, self.rows, 2**62)
         return found[0][2] if len(found) == 1 else 1
 
