@@ -2,69 +2,54 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
 from batchnorm.affine import Affine
 from batchnorm.kernels import reference
-from batchnorm.kernels.tensorflow.layout import Layout, sizes_of, static
+from batchnorm.kernels.tensorflow.layout import Layout
+from batchnorm.kernels.tensorflow.measure import Statistics
+from batchnorm.kernels.tensorflow.passes import (
+    combination,
+    in_pieces,
+    multiply_add,
+    one_pass,
+    product,
+    weighted_combination,
+)
+from batchnorm.kernels.tensorflow.sums import static
 
 Tensor = Any
 
 
-class Statistics(NamedTuple):
-    """What a batch is normalized by, each `(1, 1, C)`, or `(R, 1, C)` where rows have their own.
-
-    Attributes:
-        x: the input; where `centred`, what it is beyond `provisional`.
-        provisional: 0, or almost the mean.
-        mean: of what x is beyond `provisional`.
-        variance: of `x`.
-        count: the sum of the weights: a number, or `(1 or R, 1, 1)`.
-        weights: `(R, 1 or P, 1)`, or `None`.
-        epsilon: added to the variance under the root.
-        centred: whether `provisional` is taken from `x` already.
-    """
-
-    x: Tensor
-    provisional: Tensor
-    mean: Tensor
-    variance: Tensor
-    count: Tensor
-    weights: Tensor | None
-    epsilon: float
-    centred: bool = True
-
-    def beyond(self, form: Layout) -> Tensor:
-        """What x is beyond `provisional`."""
-        return self.x if self.centred else self.x - form.wide(self.provisional)
-
-
-def normalized(form: Layout, known: Statistics, scale: Tensor, shift: Tensor) -> Tensor:
+def normalized(form: Layout, statistics: Statistics, scale: Tensor, shift: Tensor) -> Tensor:
     """`(x - mean) / sqrt(variance + epsilon) * scale + shift`.
 
     Args:
-        form: of `known.x`.
-        known: the statistics, without gradients, and x, which is differentiable through them.
+        form: of `statistics.x`.
+        statistics: without gradients, and x, which is differentiable through them.
         scale: `(1 or R, 1, C)`, differentiable; all as often as is asked.
         shift: likewise.
     """
     # All tensors are arguments: where a condition of TensorFlow's is differentiated twice, what a
-    # function finds around itself is out of reach.
-    constants = {name: value for name, value in known._asdict().items() if tf.is_tensor(value)}
+    # function finds around itself is out of reach. Inside there are no gradients: in eager code
+    # forward mode would follow the operations, too, and add what comes of them.
+    constants = {n: value for n, value in statistics._asdict().items() if tf.is_tensor(value)}
     del constants["x"]
 
-    def known_by(x: Tensor, values: Sequence[Tensor]) -> Statistics:
-        return known._replace(x=x, **dict(zip(constants, values, strict=True)))
+    def statistics_of(x: Tensor, values: Sequence[Tensor]) -> Statistics:
+        return statistics._replace(x=x, **dict(zip(constants, values, strict=True)))
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def forward(x: Tensor, scale: Tensor, shift: Tensor, *values: Tensor) -> Any:
-        given = known_by(x, values)
-        inverse = tf.math.rsqrt(given.variance + given.epsilon)
-        factor = inverse * scale
-        constant = form.wide(shift - given.mean * factor)
-        y = _in_one_pass(form, _multiply_add)(given.beyond(form), form.wide(factor), constant)
+        batch = statistics_of(tf.stop_gradient(x), values)
+        factor = tf.math.rsqrt(batch.variance + batch.epsilon) * tf.stop_gradient(scale)
+        constant = tf.stop_gradient(shift)
+        if batch.residual is not None:
+            constant = constant - batch.residual * factor
+        parameters = map(form.wide, (factor, constant, *_origin(batch)))
+        y = one_pass(form, multiply_add)(batch.x, *parameters)
 
         def gradient(dy: Tensor) -> list[Tensor]:
             return [*backward(x, scale, shift, dy, *values), *[None] * len(values)]
@@ -74,52 +59,45 @@ def normalized(form: Layout, known: Statistics, scale: Tensor, shift: Tensor) ->
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def backward(x: Tensor, scale: Tensor, shift: Tensor, dy: Tensor, *values: Tensor) -> Any:
         # Copies that this graph has, for the same reason; they cost nothing.
-        x, scale, shift, dy = map(tf.identity, (x, scale, shift, dy))
-        given = known_by(x, [tf.identity(value) for value in values])
+        x, scale, shift, dy = inputs = [tf.identity(value) for value in (x, scale, shift, dy)]
+        batch = statistics_of(x, [tf.identity(value) for value in values])
+        constant, *rest = map(tf.stop_gradient, inputs)
+        gradients = _gradients(form, batch._replace(x=constant), *rest)
 
-        def gradient(*slopes: Tensor) -> list[Tensor]:
-            found = _second(form, given, scale, shift, dy, *slopes)
-            return [*found, *map(tf.zeros_like, values)]
+        def gradient(*slopes: Tensor | None) -> list[Tensor]:
+            # Forward mode leaves out what does not change.
+            slopes = tuple(
+                tf.zeros_like(value) if slope is None else slope
+                for value, slope in zip(gradients, slopes, strict=True)
+            )
+            second = _second(form, batch, scale, shift, dy, *slopes)
+            return [*second, *map(tf.zeros_like, values)]
 
-        return _gradients(form, given, scale, shift, dy), gradient
+        return gradients, gradient
 
-    return forward(known.x, scale, shift, *constants.values())
-
-
-def fused(form: Layout, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """`(x - mean) * scale + shift` for values `(1, 1, C)` and `form.vectors`.
-
-    It takes somewhat longer than compiled code, but need not be compiled: in inference batches may
-    be of any size. Where the mean is large beside the deviation it loses digits.
-    """
-    mean, scale, shift = (tf.reshape(form.wide(v), (-1,)) for v in (mean, scale, shift))
-    y, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=tf.expand_dims(form.flat(x), 0),
-        scale=scale,
-        offset=shift,
-        mean=mean,
-        variance=tf.ones_like(mean),
-        epsilon=0.0,
-        is_training=False,
-    )
-    return tf.reshape(y, sizes_of(x))
+    return forward(statistics.x, scale, shift, *constants.values())
 
 
 def _gradients(
-    form: Layout, known: Statistics, scale: Tensor, shift: Tensor, dy: Tensor
+    form: Layout, batch: Statistics, scale: Tensor, shift: Tensor, dy: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Those of x, scale and shift."""
     # With w the weights and xhat what is normalized, dshift = sum(dy), dscale = sum(dy * xhat),
     # dx = inverse * (scale * dy - w / count * (sum(scale * dy) + xhat * sum(scale * dy * xhat))).
     shared = static(scale)[0] == static(shift)[0] == 1
-    inverse = tf.math.rsqrt(known.variance + known.epsilon)
+    inverse = tf.math.rsqrt(batch.variance + batch.epsilon)
+    arrays = [dy, batch.x, *map(form.wide, _origin(batch))]
     dshift = form.total(dy) if shared else form.sums(dy)
-    of_product = (form.total_of if shared else form.sums_of)(tf.multiply, [dy, known.beyond(form)])
-    dscale = inverse * (of_product - known.mean * dshift)
+    products = (form.total_of if shared else form.sums_of)(in_pieces(form, product), arrays)
+    if batch.residual is not None:
+        products = products - batch.residual * dshift
+    dscale = inverse * products
     per_dy = inverse * scale
-    per_x = -inverse * _mean(form.over(dscale * per_dy), known.count)
-    constant = -_mean(form.over(dshift * per_dy), known.count) - per_x * known.mean
-    dx = _combined(form, known, dy, per_dy, per_x, constant)
+    per_x = -inverse * _mean(form.over(dscale * per_dy), batch.count)
+    constant = -_mean(form.over(dshift * per_dy), batch.count)
+    if batch.residual is not None:
+        constant = constant - per_x * batch.residual
+    dx = _combined(form, batch, dy, per_dy, per_x, constant)
     rows = [static(value)[0] != 1 for value in (scale, shift)]
     dscale, dshift = (
         each if row else tf.reduce_sum(each, 0, keepdims=True)
@@ -133,81 +111,55 @@ def _mean(sums: Tensor, count: Tensor) -> Tensor:
 
 
 def _combined(
-    form: Layout, known: Statistics, dy: Tensor, per_dy: Tensor, per_x: Tensor, constant: Tensor
+    form: Layout, batch: Statistics, dy: Tensor, per_dy: Tensor, per_x: Tensor, constant: Tensor
 ) -> Tensor:
-    """`dy * per_dy + (x * per_x + constant) * w`."""
-    weights, axis = known.weights, 1 if form.last else 2
+    """`dy * per_dy + (deviation * per_x + constant) * w`."""
+    weights, axis = batch.weights, 1 if form.last else 2
     if weights is not None and static(weights)[axis] == 1:
         per_x, constant, weights = per_x * weights, constant * weights, None
-    per_dy, per_x, constant = (form.wide(value) for value in (per_dy, per_x, constant))
-    values = (dy, known.beyond(form), per_dy, per_x, constant)
+    values = [dy, batch.x, *map(form.wide, (per_dy, per_x, constant))]
+    origin = map(form.wide, _origin(batch))
     if weights is None:
-        return _in_one_pass(form, _two_products)(*values)
-    return _in_one_pass(form, _weighted_products)(*values, weights)
+        return one_pass(form, combination)(*values, *origin)
+    return one_pass(form, weighted_combination)(*values, weights, *origin)
 
 
-def _second(
-    form: Layout,
-    known: Statistics,
-    scale: Tensor,
-    shift: Tensor,
-    dy: Tensor,
-    *slopes: Tensor,
+def _origin(batch: Statistics) -> list[Tensor]:
+    return [] if batch.origin is None else [batch.origin]
+
+
+def _second(form: Layout, batch: Statistics, *inputs: Tensor) -> list[Tensor]:
+    """The gradients of the gradients, times slopes, in x, scale, shift and dy; the reference's.
+
+    Args:
+        form: of `batch.x`.
+        batch: the statistics.
+        *inputs: scale, shift, dy, and the slopes of the gradients of x, scale and shift.
+    """
+    # In eager code forward mode stops all tapes while it asks for this; a graph needs none.
+    return (_second_traced if tf.executing_eagerly() else _second_in_graph)(form, batch, *inputs)
+
+
+def _second_in_graph(
+    form: Layout, batch: Statistics, scale: Tensor, shift: Tensor, dy: Tensor, *slopes: Tensor
 ) -> list[Tensor]:
-    """The gradients of the gradients, times slopes, in x, scale, shift and dy; the reference's."""
-    # Copies that the tapes of this graph see.
-    x, scale, shift, dy = map(tf.identity, (known.x, scale, shift, dy))
-    shape = (form.positions, form.channels)
+    x, scale, shift, dy = inputs = [tf.identity(v) for v in (batch.x, scale, shift, dy)]
+    sizes = (form.positions, form.channels)
     plan = replace(
         form.plan,
-        shape=(static(x)[0], *(shape if form.last else shape[::-1])),
-        axis=tuple(each for each in form.plan.axis[:-1]) + (2 if form.last else 1,),
+        shape=(static(x)[0], *(sizes if form.last else sizes[::-1])),
+        axis=(*form.plan.axis[:-1], 2 if form.last else 1),
     )
-    unfolded = (-1, tf.size(x[0]) // form.channels, form.channels)
-
-    def reference_of(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        step = Affine(*(form.row(value) for value in (scale, shift)))
-        prior = form.vector(known.mean), form.vector(known.variance)
-        flat = tf.reshape(x, unfolded) if form.lanes > 1 else x
-        y, _ = reference.train(plan, flat, step, known.epsilon, prior, known.weights)
-        return tf.reshape(y, tf.shape(x))
-
-    inputs = [x, scale, shift]
-    with tf.GradientTape() as outer:
-        outer.watch([*inputs, dy])
-        with tf.GradientTape() as inner:
-            inner.watch(inputs)
-            y = reference_of(*inputs)
-        first = inner.gradient(y, inputs, dy)
-    found: list[Tensor] = outer.gradient(
-        first, [*inputs, dy], list(slopes), unconnected_gradients="zero"
+    flat = x if form.lanes == 1 else tf.reshape(x, (-1, tf.size(x[0]) // sizes[1], sizes[1]))
+    mean = tf.zeros_like(batch.variance) if batch.origin is None else batch.origin
+    prior = form.vector(mean), form.vector(batch.variance)
+    step = Affine(form.row(scale), form.row(shift))
+    y, _ = reference.train(plan, flat, step, batch.epsilon, prior, batch.weights)
+    first = tf.gradients(y, inputs[:3], tf.reshape(dy, tf.shape(y)))
+    second: list[Tensor] = tf.gradients(
+        first, inputs, list(slopes), unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
-    return found
+    return second
 
 
-def _multiply_add(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    return x * scale + shift
-
-
-def _two_products(dy: Tensor, x: Tensor, per_dy: Tensor, per_x: Tensor, constant: Tensor) -> Tensor:
-    return dy * per_dy + (x * per_x + constant)
-
-
-def _weighted_products(
-    dy: Tensor, x: Tensor, per_dy: Tensor, per_x: Tensor, constant: Tensor, weights: Tensor
-) -> Tensor:
-    return dy * per_dy + (x * per_x + constant) * weights
-
-
-_COMPILED = {
-    function: tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
-    for function in (_multiply_add, _two_products, _weighted_products)
-}
-
-
-def _in_one_pass(form: Layout, function: Any) -> Any:
-    """The function, compiled to one pass over memory if that pays.
-
-    XLA compiles for each shape, of which a training has two: full batches, and the last one.
-    """
-    return _COMPILED[function] if form.big and not form.compiled else function
+_second_traced = tf.function(_second_in_graph, autograph=False, reduce_retracing=True)

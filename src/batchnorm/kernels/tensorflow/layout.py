@@ -1,6 +1,6 @@
 """How an input is seen: rows of positions, with the channels behind the positions or before."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
@@ -11,18 +11,21 @@ from keras import ops
 
 from batchnorm.affine import Affine
 from batchnorm.kernels.plan import Plan
+from batchnorm.kernels.tensorflow.sums import (
+    FEW,
+    PIECE,
+    Function,
+    column_sums,
+    column_sums_of,
+    position_sums,
+    static,
+    sum_of_sums,
+)
 from batchnorm.summation import add
 
 Tensor = Any
-Function = Callable[..., Tensor]
-
-_LONG = 4096  # so many terms of a product with ones may be added up; more lose digits
 _BIG = 1 << 17  # elements from which on a condition or a compiled pass is worth its set-up
-_WIDE = 16  # channels from which on fused operations are vectorised
-_FEW = 256  # terms from which on a product with ones is as quick as a sum
 _NARROW = 64  # channels below which operations take twice as long as with some beside each other
-_PIECE = 1 << 20  # elements of a few rows that are in the cache when they are added up
-_LONGEST = 512  # values that are worth putting beside each other
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Layout:
     Attributes:
         plan: of the input.
         channels: C.
-        positions: in a row, P.
+        positions: in a row, P; `None` where sizes beside the batch are not known. Then rows of
+            positions before channels are one, `(1, R * P, C)`.
         last: whether the channels come last, `(R, P, C)`, or before the positions, `(R, C, P)`.
         compiled: whether XLA reads the code, which makes passes of operations by itself.
         lanes: so many positions lie beside each other as if they were channels, which makes narrow
@@ -41,41 +45,38 @@ class Layout:
 
     plan: Plan
     channels: int
-    positions: int
+    positions: int | None
     last: bool
     compiled: bool
     lanes: int
 
     @property
-    def size(self) -> int:
+    def size(self) -> int | None:
         """How many elements there are; a batch that is not known is taken for 32 samples."""
         rows = self.plan.shape[0]
+        if self.positions is None:
+            return None
         return self.positions * self.channels * (32 if rows is None else rows)
 
     @property
     def big(self) -> bool:
         """Whether passes over memory are worth a choice between them, and take longer than that."""
-        return self.size >= _BIG
+        return self.size is None or self.size >= _BIG
 
     @property
     def in_pieces(self) -> bool:
-        """Whether what is made of the input only to be added up is made a few rows at a time."""
-        return self.size >= 2 * _PIECE and self.plan.shape[0] != 1 and not self.compiled
+        """Whether what is made of the rows only to be added up is made a few at a time."""
+        return self.size is not None and self.size >= 2 * PIECE and not self.compiled
 
     @property
-    def vectors(self) -> bool:
-        """Whether TensorFlow's fused operations take it, and are quick."""
-        wide = self.last and self.lanes * self.channels >= _WIDE
-        return wide and self.big and not self.compiled and self.plan.moments_dtype == "float32"
-
-    @property
-    def widest(self) -> Self:
-        """The layout for the fused operation of inference, which takes least time in long rows."""
-        return replace(self, lanes=_lanes(self.channels, self.positions, _LONGEST))
+    def one_row(self) -> bool:
+        """Whether the input is seen as one row."""
+        return self.positions is None and self.last
 
     def fits(self, affine: Affine, weights: Tensor | None) -> bool:
         """Whether a step is per channel or per row, and weights are the same for all channels."""
-        steps = all(isinstance(value, int | float) or len(value.shape) <= 2 for value in affine)
+        most = 1 if self.one_row else 2
+        steps = all(isinstance(value, int | float) or len(value.shape) <= most for value in affine)
         return steps and (weights is None or weights.shape[self.plan.axis[-1]] == 1)
 
     def weighing(self, weights: Tensor | None) -> Self:
@@ -85,19 +86,33 @@ class Layout:
 
     def flat(self, x: Tensor) -> Tensor:
         """The input in this layout."""
-        rows, count = sizes_of(x)[0], self.positions // self.lanes
-        width = self.channels * self.lanes
+        if self.one_row:
+            return tf.reshape(x, (1, -1, self.channels))
+        rows, width = sizes_of(x)[0], self.channels * self.lanes
+        count = -1 if self.positions is None else self.positions // self.lanes
         return tf.reshape(x, (rows, count, width) if self.last else (rows, width, count))
+
+    def first(self, x: Tensor) -> Tensor:
+        """The first position of a flat input; of each row, where rows have their statistics.
+
+        Without any it is -inf.
+        """
+        samples, width = -1 if self.plan.grouped else 1, self.channels
+        sizes = (samples, 1, width) if self.last else (samples, width, 1)
+        if None not in static(x):
+            return tf.slice(x, (0, 0, 0), sizes)
+        rows = x[:1, :1, :width] if self.last else x[:1, :, :1]  # there may be none
+        return tf.reduce_max(rows, (0, 1 if self.last else 2), keepdims=True)
 
     def weights(self, weights: Tensor, x: Tensor) -> Tensor:
         """Weights of the rank of `x` as `(R, 1 or P, 1)`, or with the last two exchanged."""
-        inner = list(weights.shape[1:])
-        if any(size != 1 for size in inner):
-            inner = [
-                1 if axis + 1 in self.plan.axis else x.shape[axis + 1] for axis in range(len(inner))
-            ]
-        rows, count = sizes_of(x)[0], prod(inner)
-        weights = tf.broadcast_to(weights, (rows, *inner))
+        sizes, inner = sizes_of(x), list(weights.shape[1:])
+        if self.one_row or any(size != 1 for size in inner):
+            inner = [1 if a in self.plan.axis else sizes[a] for a in range(1, self.plan.rank)]
+        weights = tf.broadcast_to(weights, (sizes[0], *inner))
+        if self.one_row:
+            return tf.reshape(weights, (1, -1, 1))
+        rows, count = sizes[0], prod(inner)
         return tf.reshape(weights, (rows, count, 1) if self.last else (rows, 1, count))
 
     def parameter(self, value: Tensor) -> Tensor:
@@ -125,24 +140,12 @@ class Layout:
         axis = 1 if self.last else 2
         if weights is not None and static(weights)[axis] == 1:
             return self.sums(values) * weights
-        length = static(values)[axis]
-        block = _block(length)
-        if self.compiled or block is None or (weights is not None and block < length):
-            values = values if weights is None else values * weights
-            found, parts = tf.expand_dims(add(values, (axis,)), axis), 1
-        elif length == 1 and weights is None:
-            found, parts = values, 1
-        else:
-            parts = length // block
-            ones = weights
-            if weights is None:
-                ones = tf.ones((1, block, 1) if self.last else (1, 1, block), values.dtype)
-            found = self._product(values, ones, block)
-        if parts * self.lanes == 1:
-            return found
-        shape = (-1, parts * self.lanes, self.channels)
-        found = tf.reshape(found, shape if self.last else (-1, self.channels, parts))
-        return tf.reduce_sum(found, axis, keepdims=True)
+        if self.last and not self.compiled:
+            return self._narrowed(position_sums(values, weights))
+        values = values if weights is None else values * weights
+        if self.compiled:
+            return tf.expand_dims(add(values, (axis,)), axis)
+        return tf.reduce_sum(values, axis, keepdims=True)
 
     def sums_of(
         self, function: Function, arrays: Sequence[Tensor], weights: Tensor | None = None
@@ -152,9 +155,9 @@ class Layout:
         What it makes of them all would be an array more, and be gone from the cache before it is
         added up.
         """
-        if not self.in_pieces:
+        if not self.in_pieces or self.positions is None or self.plan.shape[0] == 1:
             return self.sums(function(*arrays), weights)
-        step = max(_PIECE // (self.positions * self.channels), 1)
+        step = max(PIECE // (self.positions * self.channels), 1)
         rows = sizes_of(arrays[0])[0]
         count = (rows + step - 1) // step
 
@@ -171,59 +174,66 @@ class Layout:
             arrays[0].dtype, size=count, element_shape=(None, *shape), infer_shape=False
         )
         _, found = tf.while_loop(
-            lambda index, _: index < count, add_up, (0, found), parallel_iterations=2
+            lambda index, _: index < count,
+            add_up,
+            (0, found),
+            parallel_iterations=2,
+            maximum_iterations=count,  # without it no gradient of a v1 loop, though none is taken
         )
         return tf.reshape(found.concat(), (-1, *shape))
 
-    def _product(self, values: Tensor, ones: Tensor, block: int) -> Tensor:
-        """The sums of blocks of positions."""
-        if self.last:
-            cut = tf.reshape(values, (-1, block, static(values)[2]))
-            return tf.matmul(ones, cut, transpose_a=True)
-        cut = tf.reshape(values, (-1, self.channels * static(values)[2] // block, block))
-        return tf.matmul(cut, ones, transpose_b=True)
-
     def total(self, values: Tensor, weights: Tensor | None = None) -> Tensor:
         """The sum over all rows, `(1, 1, C)`; or of each, where rows have their own statistics."""
-        rows, positions, _ = static(values)
-        alone = self.plan.grouped or not self.last or weights is not None or self.compiled
-        if alone or rows is None or rows * positions * self.lanes > _LONG:
+        if not self._as_matrix(weights):
             return self.over(self.sums(values, weights))
-        count = rows * positions
-        matrix = tf.reshape(values, (count, -1))
-        if count <= _FEW:
-            total = tf.reduce_sum(matrix, 0)
-        else:
-            total = tf.ones((1, count), values.dtype) @ matrix
-        total = tf.reshape(total, (1, self.lanes, self.channels))
-        return total if self.lanes == 1 else tf.reduce_sum(total, 1, keepdims=True)
+        rows, positions, _ = static(values)
+        if None not in (rows, positions) and rows * positions <= FEW:
+            values = values if weights is None else values * weights
+            return self._narrowed(tf.reduce_sum(values, (0, 1), keepdims=True))
+        return self._total(column_sums(*map(self._matrix, (values, weights))))
 
     def total_of(
         self, function: Function, arrays: Sequence[Tensor], weights: Tensor | None = None
     ) -> Tensor:
         """`total` of what a function makes of arrays."""
+        if not self._as_matrix(weights):
+            return self.over(self.sums_of(function, arrays, weights))
         if not self.in_pieces:
             return self.total(function(*arrays), weights)
-        return self.over(self.sums_of(function, arrays, weights))
+        matrices, weights = [self._matrix(array) for array in arrays], self._matrix(weights)
+        return self._total(column_sums_of(function, matrices, weights))
 
     def over(self, sums: Tensor) -> Tensor:
         """The sums of rows as one, `(1, 1, C)`; or as they are, where each has its statistics."""
         if self.plan.grouped or static(sums)[0] == 1:
             return sums
-        total = add(tf.reshape(sums, (-1, self.channels)), (0,))
+        total = sum_of_sums(tf.reshape(sums, (-1, self.channels)), 0)
         return tf.reshape(total, (1, 1, -1) if self.last else (1, -1, 1))
+
+    def _as_matrix(self, weights: Tensor | None) -> bool:
+        """Whether all rows are added up at once, cut where it is best and not at their ends."""
+        rows_alone = self.plan.grouped or not self.last or self.compiled
+        return not rows_alone and (weights is None or static(weights)[1] != 1)
+
+    @staticmethod
+    def _matrix(values: Tensor | None) -> Tensor | None:
+        return None if values is None else tf.reshape(values, (-1, static(values)[2]))
+
+    def _total(self, sums: Tensor) -> Tensor:
+        return self._narrowed(tf.reshape(sums, (1, 1, -1)))
+
+    def _narrowed(self, sums: Tensor) -> Tensor:
+        """The sums of lanes, `(R, 1, lanes * C)`, as those of channels."""
+        if self.lanes == 1:
+            return sums
+        lanes = tf.reshape(sums, (-1, self.lanes, self.channels))
+        return sum_of_sums(lanes, 1, keepdims=True)
 
 
 def sizes_of(tensor: Tensor) -> Sequence[Tensor]:
     """The sizes, numbers where they are known."""
     sizes: Sequence[Tensor] = static(tensor)
     return ops.shape(tensor) if None in sizes else sizes
-
-
-def static(tensor: Tensor) -> list[Any]:
-    """The sizes that are known; `None` for others, after `disable_v2_behavior` too."""
-    sizes: list[Any] = tensor.shape.as_list()
-    return sizes
 
 
 @cache
@@ -235,13 +245,12 @@ def layout(plan: Plan, compiled: bool = False) -> Layout | None:
     if rank < 2 or not (rows_alone or (len(plan.axis) == 1 and (last or channel == 1))):
         return None
     channels = plan.shape[channel]
-    # XLA would compile for each length, and unknown ones cannot be cut where digits would be lost.
-    if None in plan.shape[1:]:
+    sizes = [size for axis, size in enumerate(plan.shape) if axis not in (0, channel)]
+    if not channels or 0 in sizes:
         return None
-    positions = prod(size or 0 for axis, size in enumerate(plan.shape) if axis not in (0, channel))
-    if not channels or not positions:
-        return None
-    lanes = 1
+    if None in sizes:
+        return None if compiled or plan.grouped else Layout(plan, channels, None, last, False, 1)
+    positions, lanes = prod(size or 0 for size in sizes), 1
     if last and not compiled and channels < _NARROW:
         lanes = _lanes(channels, positions, 2 * _NARROW)
     return Layout(plan, channels, positions, last, compiled, lanes)
@@ -253,11 +262,3 @@ def _lanes(channels: int, positions: int, most: int) -> int:
     while positions % (2 * lanes) == 0 and 2 * lanes * channels <= most:
         lanes *= 2
     return lanes
-
-
-@cache
-def _block(length: int) -> int | None:
-    """The largest divisor of a length that may be added at once; `None` if there is none."""
-    if length <= _LONG:
-        return length
-    return next((size for size in range(_LONG, 31, -1) if length % size == 0), None)
