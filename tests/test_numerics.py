@@ -12,25 +12,27 @@ from batchnorm import BatchNormalization
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "numerics.py"
 SCOPE: dict[str, Any] = runpy.run_path(str(SCRIPT))
-ROWS = SCOPE["rows"]()
+SHAPES = SCOPE["SHAPES"]
+ROWS = SCOPE["ROWS"]
 # Beside 1e8, the normalized 90: there a float32 has steps of 8e-6.
 LIMITS = {name: 1e-4 if "1e8" in name else 1e-5 for name in ROWS}
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_errors(name: str) -> None:
-    row = ROWS[name]
-    function = SCOPE["keras_layer"](BatchNormalization, row.dtype)
-    x, dy = (keras.ops.convert_to_tensor(a, row.dtype) for a in (row.x, SCOPE["upstream"]()))
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_errors(shape: tuple[int, ...], name: str) -> None:
+    row, dy = SCOPE["rows"](shape)[name], SCOPE["upstream"](shape)
+    function = SCOPE["keras_layer"](BatchNormalization, row.dtype, shape)
+    x, dy = (keras.ops.convert_to_tensor(a, row.dtype) for a in (row.x, dy))
     y, dx = (
         keras.ops.convert_to_numpy(keras.ops.cast(a, "float32"))
         for a in SCOPE["step"](keras.backend.backend(), function, x, dy)
     )
     found = {error.table: error.error for error in SCOPE["errors"](name, row, "", y, dx)}
     if row.dtype == "float32":
-        assert found["y"] <= LIMITS[name] and found["dx"] <= 1e-6
+        assert found["y"] <= LIMITS[name] and found["dx"] <= 2e-6
     else:
-        (best,) = (e.error for e in SCOPE["rounding"]() if e.row == name)
+        best = max(e.error for e in SCOPE["rounding"]() if (e.row, e.table) == (name, "y"))
         assert found["y"] <= 1.01 * best
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import keras
@@ -24,8 +25,16 @@ def cast(value: Tensor, dtype: str) -> Tensor:
     return value if dtype_of(value) == dtype else ops.cast(value, dtype)
 
 
-def tensor(value: Tensor) -> Tensor:
-    """The value as a tensor of the backend's; a variable of Keras's is read."""
+def tensor(value: Tensor, dtype: str | None = None) -> Tensor:
+    """The value as a tensor of the backend's; a variable of Keras's is read.
+
+    Args:
+        value: a tensor, an array or a variable, which keeps its dtype; a Python number, or a list
+            of such, which has none.
+        dtype: of Python numbers; `None` for Keras's own, which would round them to float32.
+    """
+    if dtype is not None and _plain(value):
+        return ops.convert_to_tensor(value, dtype)
     if isinstance(value, keras.Variable):
         value = value.value
         if not hasattr(value, "assign"):  # TensorFlow's variables are still to be read
@@ -33,8 +42,24 @@ def tensor(value: Tensor) -> Tensor:
     return ops.convert_to_tensor(value)
 
 
+def _plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_plain, value))
+    return isinstance(value, Real)
+
+
 def reshaped(value: Tensor, shape: Sequence[Any]) -> Tensor:
     """The tensor in a shape; Keras's way takes the shape apart for symbols first."""
     if hasattr(value, "reshape"):  # TensorFlow's tensors have no such method
         return value.reshape(tuple(shape))
     return ops.reshape(value, shape)
+
+
+def largest(values: Tensor, axes: tuple[int, ...] | None = None) -> Tensor:
+    """The largest value over axes, or over all; -inf of none."""
+    if keras.backend.backend() != "torch":
+        return ops.max(values, axes, initial=-float("inf"))
+    if 0 in values.shape:
+        return -float("inf")
+    # torch.compile stops at Keras 3.15's `max`.
+    return values.amax() if axes is None else values.amax(axes)

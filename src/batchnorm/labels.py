@@ -9,7 +9,8 @@ import numpy as np
 from keras import ops
 
 from batchnorm.casting import cast, dtype_of, reshaped, tensor
-from batchnorm.tracing import concrete
+from batchnorm.product import product
+from batchnorm.tracing import concrete, wide_integers
 
 Tensor = Any
 
@@ -53,7 +54,9 @@ def picker(labels: Tensor, classes: int, name: str = "labels") -> Callable[[Tens
     Raises:
         ValueError: as for `rows`.
     """
-    labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
+    if not isinstance(labels, np.ndarray | keras.Variable):
+        # Of other frameworks' tensors, too: the backend's own conversion may wrap large numbers.
+        labels = labels if ops.is_tensor(labels) else np.asarray(labels)
     mixed = _mixed(labels, classes, name)
     # torch.compile refuses a function that reads what is not set, even where it would not.
     known: Tensor = None
@@ -68,8 +71,7 @@ def picker(labels: Tensor, classes: int, name: str = "labels") -> Callable[[Tens
         # TensorFlow's gradient of a reshape is dense, and that of a lookup alone is not.
         flat = reshaped(tensor(table), (classes, -1))
         if mixed:
-            # Not `ops.matmul`, which for float64 is float32 on PyTorch in Keras 3.15.
-            found = ops.cast(labels, flat.dtype) @ flat
+            found = product(ops.cast(labels, flat.dtype), flat)
         else:
             found = ops.take(flat, index, axis=0)
             if known is not None:
@@ -100,6 +102,39 @@ def mixtures(labels: Tensor, classes: int, dtype: str = "float32") -> Tensor:
     return rows(ops.eye(classes, dtype=dtype), labels)
 
 
+def refuse_wide(labels: Any) -> None:
+    """Raises for labels that the backend would turn into other ones.
+
+    JAX without x64 keeps the last 32 bits of an integer, which may be a class's number.
+
+    Args:
+        labels: of any kind, before they are converted. Tensors of the backend pass.
+
+    Raises:
+        ValueError: one does not fit into 32 bits, on JAX without x64, or in a list.
+    """
+    numbers = _integers(labels)  # of which Keras makes 32 bits everywhere
+    tensors = ops.is_tensor(labels) or isinstance(labels, keras.KerasTensor)
+    if not numbers and (tensors or not hasattr(labels, "__array__") or wide_integers()):
+        return
+    values = np.asarray(labels)
+    if values.dtype.kind not in "iuO" or values.dtype.itemsize < 8:
+        return
+    wrong = np.flatnonzero((values > 2**31 - 1) | (values < -(2**31)))
+    if wrong.size:
+        raise ValueError(
+            f"labels must be class numbers counted from 0, and place {wrong[0]} holds "
+            f"{values.reshape(-1)[wrong[0]]}, more than 32 bits. Number the classes from 0 without "
+            "gaps, np.unique(labels, return_inverse=True)[1]."
+        )
+
+
+def _integers(labels: Any) -> bool:
+    if isinstance(labels, list | tuple):
+        return bool(labels) and all(map(_integers, labels))
+    return isinstance(labels, int)
+
+
 def _mixed(labels: Tensor, classes: int, name: str) -> bool:
     """Whether these are mixtures."""
     dtype = dtype_of(labels)
@@ -126,13 +161,17 @@ def _size(shape: Sequence[int | None]) -> Any:
 
 def _index(labels: Tensor, classes: int, name: str) -> tuple[Tensor | None, Tensor]:
     """Whether each label names a class, `None` where all do; and its row, or just some row."""
-    if read := concrete(labels):
+    read = concrete(labels)
+    if read:
         values = ops.convert_to_numpy(labels).reshape(-1)
-        if (wrong := np.flatnonzero((values < 0) | (values >= classes))).size:
+        wrong = np.flatnonzero((values < 0) | (values >= classes))
+        if wrong.size:
             raise ValueError(
                 f"{name} must be from 0 to {classes - 1}, and place {wrong[0]} holds "
                 f"{values[wrong[0]]}. Count classes from 0, or make the layer for more of them."
             )
+        if isinstance(labels, np.ndarray):
+            labels = labels.astype("int32")  # PyTorch has no unsigned ones
     index = ops.convert_to_tensor(labels)
     # Narrowing a large number could make a class's of it, where the backend has such.
     wide = dtype_of(index) in ("int64", "uint64")
@@ -146,7 +185,8 @@ def _index(labels: Tensor, classes: int, name: str) -> tuple[Tensor | None, Tens
 def _say_what_does_not_sum_to_one(labels: Tensor, name: str) -> None:
     if concrete(labels):
         sums = ops.convert_to_numpy(labels).astype("float64").sum(-1)
-        if (wrong := np.flatnonzero(~(np.abs(sums - 1.0) < 1e-2))).size:
+        wrong = np.flatnonzero(~(np.abs(sums - 1.0) < 1e-2))
+        if wrong.size:
             warnings.warn(
                 f"{name} at place {wrong[0]} adds up to {sums[wrong[0]]:.4g}, not 1: its gamma "
                 "and beta are multiples of a mixture's.",

@@ -1,6 +1,7 @@
 """Moving statistics: one update rule, and the rates that make it an average over time."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Protocol, Self, runtime_checkable
 
 import keras
@@ -12,6 +13,8 @@ from batchnorm.slots import Slot
 from batchnorm.statistics import Moments
 
 Tensor = Any
+
+_MANY = 2.0**60
 
 
 @runtime_checkable
@@ -46,7 +49,7 @@ class Moving(Protocol):
 
 
 @keras.saving.register_keras_serializable(package="batchnorm")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Exponential(Slot):
     """An exponential average, Keras's: the last `1 / (1 - momentum)` batches, roughly.
 
@@ -86,7 +89,7 @@ class Exponential(Slot):
 
 
 @keras.saving.register_keras_serializable(package="batchnorm")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ZeroDebiased(Slot):
     """An exponential average that knows how young it is: right from the first step.
 
@@ -135,7 +138,7 @@ class ZeroDebiased(Slot):
 
 
 @keras.saving.register_keras_serializable(package="batchnorm")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cumulative(Slot):
     """The average of all batches, each counting the same.
 
@@ -173,13 +176,32 @@ def check_momentum(name: str, momentum: Scheduled) -> None:
 
 
 def update(moving: Tensor, batch: Tensor, rate: Tensor) -> Tensor:
-    """One step of a moving statistic: `moving + rate * (batch - moving)`."""
-    return moving + rate * (batch - moving)
+    """One step of a moving statistic: `moving + rate * (batch - moving)`.
+
+    From a rate of 1/2 on it is `batch - (1 - rate) * (batch - moving)`: the old value is there in
+    the share that it keeps, and so is its rounding. Either form leaves a value that equals the
+    batch's as it is, and goes past neither of the two, which `(1 - rate) * moving + rate * batch`
+    does not promise. At rate 1 it is the batch, whatever the old value was, NaN too.
+    """
+    change = batch - moving
+    if isinstance(rate, Real):
+        if rate == 1:
+            return batch
+        return moving + rate * change if rate < 0.5 else batch - (1 - rate) * change
+    late = ops.where(ops.equal(rate, 1), batch, batch - (1 - rate) * change)
+    return ops.where(rate < 0.5, moving + rate * change, late)
 
 
-def bessel(moments: Moments) -> Moments:
-    """The moments with the population's variance, estimated: times n / (n - 1) where n > 1."""
-    count = ops.cast(moments.count, moments.variance.dtype)
+def bessel(moments: Moments, unit: Tensor = 1.0) -> Moments:
+    """The moments with the population's variance, estimated: times n / (n - 1) where n > 1.
+
+    Args:
+        moments: their count is n in units of `unit`.
+        unit: as `weights.scaled` returns it.
+    """
+    count = ops.cast(moments.count, moments.variance.dtype) * unit
+    # From there on n - 1 is n, and an infinite n would make NaN.
+    count = ops.where(count < _MANY, count, _MANY)
     # relu(n - 2) + 1 is n - 1, but at least 1: a weight sum just above 1 must not blow up.
     factor = ops.where(count > 1, count / (ops.relu(count - 2) + 1), 1.0)
     return moments._replace(variance=moments.variance * factor)

@@ -21,7 +21,7 @@ _INFINITY = float("inf")
 
 
 @keras.saving.register_keras_serializable(package="batchnorm")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Renorm(Slot):
     """Batch renormalization: in training, a step (r, d) towards running moments.
 
@@ -164,7 +164,7 @@ class Renorm(Slot):
 
 
 @keras.saving.register_keras_serializable(package="batchnorm")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OldRenorm(Renorm):
     """Batch renormalization as TensorFlow had it until 1.13.
 

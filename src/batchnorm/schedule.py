@@ -8,6 +8,9 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
+from batchnorm.casting import dtype_of
+from batchnorm.representation import call
+
 Tensor = Any
 Scheduled = Any  # a number or a LearningRateSchedule; Keras has no types
 
@@ -67,9 +70,15 @@ class Ramp(LearningRateSchedule):
         self.first, self.last, self.begin, self.end = first, last, begin, end
 
     def __call__(self, step: Tensor) -> Tensor:
-        """The value at a step, counted from 0; a float32 tensor."""
-        passed = (ops.cast(step, "float32") - self.begin) / (self.end - self.begin)
+        """The value at a step, counted from 0; a float32 tensor, or float64 where the step is."""
+        wide = dtype_of(step) == "float64" if hasattr(step, "dtype") else False
+        step = ops.cast(step, "float64" if wide else "float32")
+        passed = (step - self.begin) / (self.end - self.begin)
         return self.first + (self.last - self.first) * ops.clip(passed, 0.0, 1.0)
+
+    def __repr__(self) -> str:
+        """The constructor's call."""
+        return call(type(self), self.get_config())
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

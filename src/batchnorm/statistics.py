@@ -5,11 +5,14 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import keras
+import numpy as np
 from keras import ops
 
-from batchnorm.casting import cast, dtype_of
+from batchnorm.casting import cast, dtype_of, largest, tensor
 from batchnorm.summation import add
-from batchnorm.weights import frequencies
+from batchnorm.tracing import unconverted, whole
+from batchnorm.weights import frequencies, scaled
 
 Tensor = Any  # a tensor of the backend in use; Keras has no type for it
 Total = Callable[[Tensor], Tensor]  # adds a tensor up across replicas
@@ -55,6 +58,7 @@ class Measured(NamedTuple):
         return self.moments._replace(mean=distance)
 
 
+@unconverted
 def moments(x: Tensor, axes: Sequence[int], weights: Tensor | None = None) -> Moments:
     """Mean and biased variance over axes, each element counted by its weight.
 
@@ -81,8 +85,11 @@ def moments(x: Tensor, axes: Sequence[int], weights: Tensor | None = None) -> Mo
         two-pass algorithm of Chan, Golub and LeVeque 1983, equation 1.7.
     """
     x = ops.convert_to_tensor(x)
-    weights = None if weights is None else frequencies(weights, x.dtype)
-    return centre(x, [axis % len(x.shape) for axis in axes], weights)[1].moments
+    unit: Tensor = 1.0
+    if weights is not None:
+        weights, unit = scaled(frequencies(weights, dtype_of(x)), weights)
+    measured = centre(x, [axis % len(x.shape) for axis in axes], weights)[1].moments
+    return measured._replace(count=measured.count * unit)
 
 
 def centre(
@@ -123,6 +130,8 @@ def centre(
 
     # Any constant serves as m0, so no gradient flows through it: the one through c is exact.
     provisional = mean_of(usual(ops.stop_gradient(x), weights), prior[0])
+    if total is None:  # replicas would not agree on an element
+        provisional = snapped(provisional, ops.stop_gradient(x), axes, weights)
     # XLA computes m0 anew at each use, and may contract a product at its end with the subtraction
     # there, which makes the two differ by a bit. A selection it cannot contract.
     provisional = ops.where(ops.isnan(provisional), 0.0, provisional)
@@ -130,10 +139,36 @@ def centre(
     residual = mean_of(deviation, 0.0)
     # d * d, not square(d): JAX saves 2 * d for the derivative of a square, a second array like x.
     spread = mean_of(deviation * deviation, prior[1]) - residual * residual
-    count = count if isinstance(count, int) else ops.cast(count, x.dtype)
+    count = count if whole(count) else ops.cast(count, x.dtype)
     count = ops.ones((), x.dtype) * count  # a tensor whatever came, torch.compile's sizes too
     mean, variance = provisional + residual, ops.relu(spread)
     return deviation, Measured(provisional, residual, Moments(count, mean, variance))
+
+
+def snapped(mean: Tensor, x: Tensor, axes: tuple[int, ...], weights: Tensor | None) -> Tensor:
+    """A mean that is large, and one of the elements but for rounding, as that element.
+
+    The mean of a channel of one value is off by some units in the last place, or infinite. From a
+    value of 1e8 on such deviations are not small beside sqrt(epsilon), and from 1e20 on their
+    squares overflow; from the value itself they are 0.
+
+    Args:
+        mean: of `x` over the axes, rounded.
+        x: float32 or float64.
+        axes: those that are measured over.
+        weights: of the rank of `x`, or `None`.
+    """
+    rounding = float(np.finfo(dtype_of(x)).eps)
+    if weights is not None:
+        x = ops.where(ops.not_equal(weights, 0), x, -np.inf)
+    if weights is None and keras.backend.backend() != "jax":
+        first = tuple(slice(0, 1) if axis in axes else slice(None) for axis in range(len(x.shape)))
+        element = ops.sum(x[first], axes)  # of an empty batch there is no first element
+    else:  # JAX does not cut an axis that several devices share
+        element = largest(x, axes)
+    size = ops.abs(mean)
+    near = ops.abs(mean - element) <= 16 * rounding * size
+    return ops.where(ops.logical_and(size * rounding > 1, near), element, mean)
 
 
 def average(groups: Moments) -> Moments:
@@ -147,21 +182,23 @@ def average(groups: Moments) -> Moments:
     Returns:
         `Moments` without that axis; their variance does not hold that between the groups.
     """
-    mean = groups.mean
-    counts = cast(groups.count, dtype_of(mean))
-    # About the first, not about zero: large means would cancel.
-    first = mean[:1]
+    counts = cast(groups.count, dtype_of(groups.mean))
     if len(counts.shape) == 0:  # all groups are as large
-        count = counts * ops.cast(ops.shape(mean)[0], dtype_of(counts))
-        # A sum of the first, because of an empty batch there are no groups.
-        mean = ops.sum(first, 0) + ops.mean(mean - first, 0)
-        return Moments(count, mean, ops.mean(groups.variance, 0))
-    count = ops.sum(counts, 0)
-    mean = ops.sum(first, 0) + _divide(ops.sum(counts * (mean - first), 0), count, 0.0)
-    variance = _divide(ops.sum(counts * groups.variance, 0), count, 0.0)
-    return Moments(count, mean, variance)
+        size = ops.shape(groups.mean)[0]
+        counts = ops.broadcast_to(counts, (size, *[1] * (len(groups.mean.shape) - 1)))
+    count = add(counts, (0,))
+    share = _divide(counts, count, 0.0)
+    # Of a group without weight there are but the values that stood in, NaN perhaps.
+    mean, variance = (ops.where(counts > 0, value, ops.zeros_like(value)) for value in groups[1:])
+    # In two steps, as in `centre`: large means would cancel. Not about the mean of some group,
+    # which may be one without weight.
+    rounded = add(share * mean, (0,))
+    mean = rounded + add(share * (mean - rounded), (0,))
+    count = ops.reshape(count, ()) if all(size == 1 for size in count.shape) else count
+    return Moments(count, mean, add(share * variance, (0,)))
 
 
+@unconverted
 def merge(*parts: Moments) -> Moments:
     """The moments of a whole from those of its parts.
 
@@ -185,21 +222,25 @@ def merge(*parts: Moments) -> Moments:
         Chan, Golub and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing
         sample variances", equation 2.1, for any number of parts.
     """
+    dtype = dtype_of(ops.convert_to_tensor(parts[0].mean))
+    parts = tuple(Moments(*(cast(tensor(v, dtype), dtype) for v in part)) for part in parts)
     counts = [part.count for part in parts]
     count = sum(counts)
-    means = [ops.where(part.count > 0, part.mean, 0.0) for part in parts]
-    # Means are compared with the first, not with zero: large ones would cancel.
-    offsets = [mean - means[0] for mean in means]
-    offset = _divide(_dot(counts, offsets), count, 0.0)
+    shares = [_divide(each, count, 0.0) for each in counts]
+    rounded = _dot(shares, [ops.where(part.count > 0, part.mean, 0.0) for part in parts])
+    # In two steps, as in `centre`: large means would cancel. Not about the mean of some part,
+    # which may be an empty one.
+    offsets = [ops.where(part.count > 0, part.mean - rounded, 0.0) for part in parts]
+    offset = _dot(shares, offsets)
     spreads = [
-        ops.where(part.count > 0, part.variance, 0.0) + (each - offset) ** 2
+        ops.where(part.count > 0, part.variance + (each - offset) ** 2, 0.0)
         for part, each in zip(parts, offsets, strict=True)
     ]
-    return Moments(count, means[0] + offset, _divide(_dot(counts, spreads), count, 0.0))
+    return Moments(count, rounded + offset, _dot(shares, spreads))
 
 
-def _dot(counts: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
-    return sum(count * value for count, value in zip(counts, values, strict=True))
+def _dot(shares: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+    return sum(share * value for share, value in zip(shares, values, strict=True))
 
 
 def usual(values: Tensor, weights: Tensor | None) -> Tensor:
@@ -231,13 +272,14 @@ def _count(x: Tensor, axes: tuple[int, ...], weights: Tensor | None) -> Tensor:
         return each
     kept = ops.shape(weights)
     full = [sizes[a] if a in axes and a not in shared else kept[a] for a in range(len(sizes))]
-    count = add(ops.broadcast_to(weights, full), axes) * ops.cast(each, weights.dtype)
+    count = add(ops.broadcast_to(weights, full), axes)
+    count = count * (each if whole(each) else ops.cast(each, weights.dtype))
     return count if any(size != 1 for size in count.shape) else ops.reshape(count, ())
 
 
 def _divide(total: Tensor, count: Tensor, otherwise: Tensor) -> Tensor:
     """The total by the count, or `otherwise` where nothing was counted."""
-    if isinstance(count, int):
+    if whole(count):
         return total / count if count else total + otherwise
     count = ops.cast(count, total.dtype)
     counted = ops.not_equal(count, 0)  # of NaN, the sum of invalid weights, NaN follows

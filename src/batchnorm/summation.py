@@ -1,45 +1,117 @@
-"""Sums that keep their digits.
+"""Sums that keep their digits, forward and in gradients.
 
-JAX adds in a tree, and so does PyTorch as long as it is not compiling. TensorFlow and PyTorch's
-Inductor add in sequence: of a sum of 200,000 float32 terms the last two digits are wrong, and where
-a mean is large beside the deviation, all of them. One axis at a time keeps the sequences short, and
-is faster. XLA would merge such sums again, but not means of means, so each is divided by its length
-before the next.
+PyTorch adds in a tree as long as it is not compiling. TensorFlow and PyTorch's Inductor add in
+sequence: of a sum of 200,000 float32 terms the last two digits are wrong, and where a mean is large
+beside the deviation, all of them. XLA on a CPU adds in sequence, too, what has fewer than 4,096
+elements and no axis above 32. What is larger goes to a library (jaxlib 0.10), though not in
+float64, and that adds in sequence along an axis that others, which are kept, part from the rest.
+
+One axis at a time keeps the sequences short, and is faster. XLA would merge such sums again, but
+not means of means, so each is divided by about its length before the next: by a power of two, which
+costs no digit.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from batchnorm.tracing import compiling
+from batchnorm.casting import dtype_of
+from batchnorm.tracing import compiling, exporting, fixed
 
 Tensor = Any
 
 _SHORT = 64  # so many terms may be added in sequence
+_APART = 8.0  # divides a sum that another one follows along its axis; less than any `_power` there
+_SMALL = 1 << 13  # elements; twice as many as XLA adds in sequence, in case that it changes
 
 
 def add(values: Tensor, axes: tuple[int, ...]) -> Tensor:
     """The sum over axes, to about 1e-7 of the values' magnitude; the axes are gone."""
-    if not _in_sequence():
-        return ops.sum(values, axes)
+    if not in_sequence(values):
+        runs = _runs(axes)
+        for run in runs[:0:-1]:
+            values = ops.sum(values, run) / _APART
+        values = ops.sum(values, runs[0])
+        return values if len(runs) == 1 else values * _APART ** (len(runs) - 1)
     inner = [ops.shape(values)[axis] for axis in axes[1:]]
     if axes == tuple(range(len(values.shape) - 1)) and not all(_known(size) for size in inner):
         # What has no known length is best cut as the rows of a matrix, where a cut is free.
         values, axes = ops.reshape(values, (-1, values.shape[-1])), (0,)
-    size: Tensor = 1
+    size = 1.0
     for axis in sorted(axes, reverse=True):
         length = ops.shape(values)[axis]
         values = _sum_along(values, axis, length)
         if axis != min(axes):
-            length = max(length, 1) if _known(length) else ops.cast(length, values.dtype)
-            values, size = values / length, size * length
-    return values * size if len(axes) > 1 else values
+            values, size = values / _power(length), size * _power(length)
+    return values * size if size != 1 else values
+
+
+def spread(value: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Broadcasts a value along axes of `x` so that its gradient is a sum like that of `add`.
+
+    Args:
+        value: a number; or of the rank of `x`, with 1 along the axes, or along some of them.
+        x: what the value is going to meet.
+        axes: in order. A short last one is left at 1. For what has no axes, they are all.
+    """
+    if isinstance(value, int | float):
+        return value
+    if not len(value.shape):
+        value, axes = ops.reshape(value, [1] * len(x.shape)), tuple(range(len(x.shape)))
+    axes = tuple(axis for axis in axes if value.shape[axis] == 1)
+    shape = ops.shape(x)
+    if not in_sequence(x):
+        return _spread_runs(value, shape, _runs(axes)[:-1])
+    sizes = {axis: shape[axis] for axis in axes}
+    if exporting():  # a cut would bind the program to the number of pieces
+        sizes = {axis: size for axis, size in sizes.items() if _known(size)}
+    if sizes and _known(last := sizes[max(sizes)]) and last <= 4 * _SHORT:
+        del sizes[max(sizes)]
+    for length in sizes.values():
+        value = value * _power(length)
+    for axis, length in sizes.items():
+        value = _spread_along(value, axis, length) / _power(length)
+    return value
+
+
+def in_sequence(values: Tensor) -> bool:
+    """Whether a plain sum of the values may add them in sequence."""
+    if keras.backend.backend() != "jax":
+        return keras.backend.backend() == "tensorflow" or compiling()
+    known = all(map(_known, values.shape))
+    large = known and math.prod(values.shape) >= _SMALL
+    return not large or dtype_of(values) == "float64"
+
+
+def _runs(axes: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Axes that may be added up at once."""
+    if keras.backend.backend() != "jax":
+        return [axes]
+    runs: list[tuple[int, ...]] = []
+    for axis in axes:
+        if runs and runs[-1][-1] == axis - 1:
+            runs[-1] += (axis,)
+        else:
+            runs.append((axis,))
+    return runs or [()]
+
+
+def _spread_runs(value: Tensor, shape: Sequence[Any], runs: list[tuple[int, ...]]) -> Tensor:
+    if not runs:
+        return value
+    value = value * _APART ** len(runs)
+    for run in runs:
+        sizes = [shape[axis] if axis in run else size for axis, size in enumerate(ops.shape(value))]
+        value = ops.broadcast_to(value, sizes) / _APART
+    return value
 
 
 def _sum_along(values: Tensor, axis: int, length: Tensor) -> Tensor:
     known = _known(length)
-    if length <= _SHORT if known else len(values.shape) > 2:
+    if length <= _SHORT if known else len(values.shape) > 2 or exporting():
         return ops.sum(values, axis)
     block = _block(length)
     count = length // block
@@ -47,27 +119,42 @@ def _sum_along(values: Tensor, axis: int, length: Tensor) -> Tensor:
     even = _exact(length) and cut == length
     whole = values if even else values[(*before, slice(0, cut))]
     blocks = ops.reshape(whole, [*shape[:axis], count, block, *shape[axis + 1 :]])
-    weight = block if known else ops.cast(block, values.dtype)
-    sums = ops.sum(blocks, axis + 1) / weight
-    total = (_sum_along(sums, axis, count) if known else ops.sum(sums, axis)) * weight
+    sums = ops.sum(blocks, axis + 1) / _APART
+    total = (_sum_along(sums, axis, count) if known else ops.sum(sums, axis)) * _APART
     return total if even else total + ops.sum(values[(*before, slice(cut, None))], axis)
+
+
+def _spread_along(value: Tensor, axis: int, length: Tensor) -> Tensor:
+    shape = ops.shape(value)
+    before, after = shape[:axis], shape[axis + 1 :]
+    if _known(length) and length <= _SHORT:
+        return ops.broadcast_to(value, [*before, length, *after])
+    block = _block(length)
+    count = (length + block - 1) // block
+    if _known(count):
+        value = _spread_along(value, axis, count)
+    blocks = ops.expand_dims(value / _APART, axis + 1)
+    blocks = ops.broadcast_to(blocks, [*before, count, block, *after]) * _APART
+    whole = ops.reshape(blocks, [*before, count * block, *after])
+    return whole[(*(slice(None),) * axis, slice(0, length))]
 
 
 def _block(length: Tensor) -> Tensor:
     """How many terms of a long axis to add in sequence: a divisor of its length, if known."""
     if _exact(length):
         return next((size for size in range(_SHORT, 15, -1) if length % size == 0), _SHORT)
-    if _known(length):
+    if keras.backend.backend() != "tensorflow":
         return _SHORT
     return ops.cast(ops.ceil(ops.sqrt(ops.cast(length + 1, "float32"))), length.dtype)
 
 
-def _in_sequence() -> bool:
-    return keras.backend.backend() == "tensorflow" or compiling()
+def _power(length: Tensor) -> float:
+    """A power of two near a length; 32 where it is not known."""
+    return 2.0 ** (length.bit_length() - 1 if _exact(length) else 5)
 
 
 def _known(length: Tensor) -> bool:
-    return isinstance(length, int)
+    return fixed(length)
 
 
 def _exact(length: Tensor) -> bool:

@@ -69,12 +69,7 @@ def train(
     if 0 in plan.axis:
         raise ValueError("Ghost cuts the batch along axis 0, which here is a channel axis.")
     weights = _split_weights(groups, x, weights)
-    affine = Affine(
-        *(
-            groups.split(value) if len(getattr(value, "shape", ())) > len(plan.axis) else value
-            for value in affine
-        )
-    )
+    affine = Affine(*(_split_affine(groups, plan, value) for value in affine))
     x = groups.split(x)
     plan = replace(plan.groups(ops.shape(x), groups.axis), weighted=weights is not None)
     kernel = kernels.choose(plan)
@@ -92,6 +87,14 @@ def _split_weights(groups: Groups, x: Tensor, weights: Tensor | None) -> Tensor 
     return groups.split(weights)
 
 
+def _split_affine(groups: Groups, plan: Plan, value: Tensor) -> Tensor:
+    """A scale or a shift for the input in groups."""
+    if plan.is_map(value) and value.shape[0] == 1:  # the same for all samples
+        return ops.expand_dims(value, 0)
+    per_sample = len(getattr(value, "shape", ())) > len(plan.axis)
+    return groups.split(value) if per_sample else value
+
+
 def _correction(renorm: Renorm, state: State, epsilon: float, measured: Measured) -> Affine:
     """Renorm's step for a batch; the groups of one share it. None where nothing was measured."""
     batch = measured.about(state["renorm_mean"])
@@ -102,7 +105,12 @@ def _correction(renorm: Renorm, state: State, epsilon: float, measured: Measured
 
 
 def advance(
-    state: State, batch: Moments, epsilon: float, moving: Moving, renorm: Renorm | None
+    state: State,
+    batch: Moments,
+    epsilon: float,
+    moving: Moving,
+    renorm: Renorm | None,
+    unit: Tensor = 1.0,
 ) -> dict[str, Tensor]:
     """The state after a batch.
 
@@ -112,6 +120,7 @@ def advance(
         epsilon: added to the variance under the root.
         moving: how the moving statistics follow.
         renorm: the correction that was made; `None` for none.
+        unit: of the batch's counts, as `weights.scaled` returns it.
 
     Returns:
         The same names; the same values where the batch has no weight or is not finite.
@@ -122,7 +131,7 @@ def advance(
     if not isinstance(batch, Settled) or dtype != dtype_of(batch.mean):  # a cast may overflow
         mean, variance = (cast(ops.stop_gradient(value), dtype) for value in batch[1:])
         batch = Moments(batch.count, mean, variance)
-    followed = bessel(batch) if moving.unbiased else batch
+    followed = bessel(batch, unit) if moving.unbiased else batch
     if _in_groups(batch, state):
         whole = average(batch)
         batch, followed = whole, whole if followed is batch else average(followed)

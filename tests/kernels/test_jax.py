@@ -15,6 +15,7 @@ from batchnorm.statistics import Moments
 from tests import oracle
 from tests.compare import assert_close
 from tests.differentiate import BACKEND, Array, compiled, gradients, precision, tensors, to_numpy
+from tests.test_ranges import check_sums
 
 if BACKEND != "jax":
     pytest.skip("the kernel of JAX", allow_module_level=True)
@@ -87,6 +88,48 @@ def test_layouts(shape: tuple[int, ...], axis: int, mode: str) -> None:
 @pytest.mark.parametrize("shape", [(512, 2), (16, 32, 32, 2)])
 def test_large_means(shape: tuple[int, ...], mean: Any, mode: str) -> None:
     check(mode, made(shape, mean=mean))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        *(((16, 15, 17, 1), -1), ((16, 1, 15, 17), 1), ((30, 30, 3), -1), ((4095, 1), -1)),
+        *(((4097, 1), -1), ((31, 3, 31), 1), ((8193, 1), -1), ((5000, 3, 2), 1)),
+    ],
+)
+def test_where_xla_would_add_in_sequence(shape: tuple[int, ...], axis: int) -> None:
+    """Below 4,096 elements without an axis above 32, and on both sides of our own bound."""
+    check_sums(shape, (axis % len(shape),))
+
+
+@pytest.mark.parametrize("kind", ["rows", "weights", "ghosts"])
+def test_where_xla_would_add_in_sequence_what_is_not_plain(kind: str) -> None:
+    shape = (16, 15, 17, 1)
+    x, dy = (a + np.float32(1.9) for a in made(shape, mean=0)[:2])
+    state = {"moving_mean": np.zeros(1), "moving_variance": np.ones(1)}
+    random = np.random.default_rng(2)
+    rows, gamma = random.normal(size=(2, 16, 1)), made(shape)[2:4]
+    affine = rows.astype("float32") if kind == "rows" else gamma
+    weights = random.uniform(0.2, 0.3, shape[:3]) if kind == "weights" else None
+    given: dict[str, Any] = {"statistics": Ghost(12)} if kind == "ghosts" else {}
+    known = {name: jnp.asarray(value, "float32") for name, value in state.items()}
+
+    def run(x: Any, dy: Any, weights: Any, *affine: Any) -> Any:
+        call = lambda x, *a: batch_norm(  # noqa: E731
+            x, known, *a, training=True, sample_weight=weights, **given
+        )
+        y, pull, _ = jax.vjp(call, x, *affine, has_aux=True)
+        return y, pull(dy)
+
+    w = None if weights is None else jnp.asarray(weights, "float32")
+    y, found = jax.jit(run)(*tensors([x, dy]), w, *tensors([*affine]))
+    options = {"weights": weights, "ghost": (12, False) if kind == "ghosts" else None}
+    assert_close(to_numpy(y), oracle.step(x, state, *affine, **options).y, 1e-5)
+    wanted = oracle.step_gradients(x, dy, state, *affine, **options)
+    for actual, exact in zip(found, wanted, strict=True):
+        assert exact is not None
+        scale = np.abs(exact).max() if exact.ndim > 1 else np.sqrt((dy**2).sum())
+        assert_close(to_numpy(actual) / scale, exact / scale, 1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)

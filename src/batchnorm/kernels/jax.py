@@ -16,17 +16,15 @@ from jax import numpy as jnp
 from keras import ops
 
 from batchnorm.affine import Affine, then
-from batchnorm.kernels import reference
 from batchnorm.kernels.plan import Correction, Plan
-from batchnorm.statistics import Measured, Moments, Total, usual
+from batchnorm.statistics import Measured, Moments, Total, snapped, usual
+from batchnorm.summation import add, in_sequence, spread
 
 Tensor = Any
 Values = tuple[Tensor, Tensor, Tensor]
 
 # Deviations from zero: a mean no farther costs E[x^2] - E[x]^2 a factor of 1 + 2^2 in accuracy.
 _NEAR = 2.0
-
-infer = reference.infer
 
 
 def supports(plan: Plan) -> bool:
@@ -54,6 +52,18 @@ def train(
     shift = shift - plan.spread(measured.residual) * scale
     y = _normalize(plan.axes, x, plan.spread(measured.provisional), scale, shift, weights)
     return y, measured.moments
+
+
+def infer(
+    plan: Plan, x: Tensor, mean: Tensor, variance: Tensor, affine: Affine, epsilon: float
+) -> Tensor:
+    """See `Kernel.infer`."""
+    # What the reference adds up in its gradients has a step for each axis here.
+    x = ops.cast(x, plan.moments_dtype)
+    step = Affine(lax.rsqrt(variance + epsilon))
+    scale, shift = then(*(Affine(*map(plan.spread, each)) for each in (step, affine)))
+    scale, shift = (spread(value, x, plan.axes) for value in (scale, shift))
+    return (x - plan.spread(mean)) * scale + shift
 
 
 class _Counted(NamedTuple):
@@ -129,7 +139,7 @@ def _about_mean(
 ) -> Values:
     """The rounded mean, what it lacks, and the mean square about it."""
     moment = functools.partial(_moment, axes, x, counted)
-    mean = moment(1, jnp.zeros((), x.dtype), prior[0])
+    mean = snapped(moment(1, jnp.zeros((), x.dtype), prior[0]), x, axes, counted.weights)
     # Any constant serves. A selection, because it cannot be contracted with the subtractions that
     # follow: XLA computes this anew at each, and it must be the same for all.
     mean = jnp.where(jnp.isnan(mean), 0.0, mean)
@@ -185,16 +195,16 @@ def _mean(axes: tuple[int, ...], values: Tensor, counted: _Counted, otherwise: T
     """The mean over axes, or `otherwise` where nothing is counted."""
     weights, count = counted
     if weights is None:
-        return jnp.mean(values, axes)
+        return add(values, axes) / math.prod(values.shape[axis] for axis in axes)
     some = count != 0  # of NaN, the sum of invalid weights, NaN follows
-    return jnp.where(some, jnp.sum(values * weights, axes) / jnp.where(some, count, 1.0), otherwise)
+    return jnp.where(some, add(values * weights, axes) / jnp.where(some, count, 1.0), otherwise)
 
 
 def _count(axes: tuple[int, ...], x: Tensor, weights: Tensor | None) -> Tensor:
     if weights is None:
         return jnp.asarray(math.prod(x.shape[axis] for axis in axes), x.dtype)
     each = math.prod(x.shape[axis] // weights.shape[axis] for axis in axes)
-    count = jnp.sum(weights, axes) * each
+    count = add(weights, axes) * each
     return count if count.size > 1 else count.reshape(())
 
 
@@ -215,8 +225,8 @@ def _in_steps(axes: tuple[int, ...], x: Tensor, value: Tensor) -> Tensor:
     So its gradient is a sum over that axis, and then over the others: on a CPU XLA takes twice as
     long for both at once.
     """
-    if all(value.shape[axis] == 1 for axis in axes):
-        return value
+    if in_sequence(x) or all(value.shape[axis] == 1 for axis in axes):
+        return spread(value, x, axes)
     last = axes[-1]
     sizes = [value.shape[axis] if axis == last else size for axis, size in enumerate(x.shape)]
     return jnp.broadcast_to(value, sizes)

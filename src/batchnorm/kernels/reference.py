@@ -7,6 +7,7 @@ from keras import ops
 from batchnorm.affine import Affine, then
 from batchnorm.kernels.plan import Correction, Plan
 from batchnorm.statistics import Moments, Total, centre
+from batchnorm.summation import spread
 
 Tensor = Any
 
@@ -34,8 +35,9 @@ def train(
         step = then(step, correction(measured))
     scale, shift = then(_spread(plan, step), _spread(plan, affine))
     # (deviation - residual) * scale + shift with one pass over x less.
-    y = deviation * scale + (shift - plan.spread(measured.residual) * scale)
-    return y, measured.moments
+    shift = shift - plan.spread(measured.residual) * scale
+    scale, shift = (spread(value, x, plan.axes) for value in (scale, shift))
+    return deviation * scale + shift, measured.moments
 
 
 def infer(
