@@ -10,13 +10,13 @@ from keras import ops
 
 from batchnorm.casting import reshaped
 from batchnorm.slots import Slot
-from batchnorm.tracing import compiling
+from batchnorm.tracing import compiling, exporting, fixed
 
 Tensor = Any
 
 
 @keras.saving.register_keras_serializable(package="batchnorm")
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ghost(Slot):
     """Virtual batches: in training each group of samples is normalized by its own moments.
 
@@ -52,7 +52,8 @@ class Ghost(Slot):
         if isinstance(samples, int) and not compiling() and samples <= self.size:
             return None
         count = (samples + self.size - 1) // self.size
-        return Groups(samples, count, self.size, self.strided)
+        spare = exporting() and not fixed(samples)
+        return Groups(samples, count, self.size, self.strided, spare)
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,15 @@ class Groups:
         count: how many groups, G.
         size: samples in a full group.
         strided: whether groups are interleaved.
+        spare: whether an empty group comes last, so that there are two at least: torch.export makes
+            a program for one group that refuses more, or one that refuses one.
     """
 
     samples: Tensor
     count: Tensor
     size: int
     strided: bool
+    spare: bool = False
 
     @property
     def axis(self) -> int:
@@ -79,10 +83,12 @@ class Groups:
     @property
     def short(self) -> bool:
         """Whether a group is short, as far as is known."""
-        return not (isinstance(self.samples, int) and self.samples % self.size == 0)
+        return self.spare or not (isinstance(self.samples, int) and self.samples % self.size == 0)
 
     def split(self, values: Tensor) -> Tensor:
         """From `(N, ...)` to `(G, size, ...)`, strided `(size, G, ...)`, zeros behind the last."""
+        if self.spare:
+            return self._gathered(values)
         rest = ops.shape(values)[1:]
         if self.short:
             missing = self.count * self.size - self.samples
@@ -92,5 +98,21 @@ class Groups:
 
     def join(self, values: Tensor) -> Tensor:
         """Back from what `split` made to `(N, ...)`."""
+        if self.spare:
+            sample = ops.arange(self.samples, dtype="int64")
+            row = self.count if self.strided else self.size
+            return values[sample // row, sample % row]
         values = reshaped(values, (self.count * self.size, *ops.shape(values)[2:]))
         return values[: self.samples] if self.short else values
+
+    def _gathered(self, values: Tensor) -> Tensor:
+        """What `split` returns, without a shape that holds for some numbers of samples alone."""
+        group = ops.arange(self.count + 1, dtype="int64")
+        place = ops.arange(self.size, dtype="int64")
+        if self.strided:
+            sample = place[:, None] * self.count + group
+            sample = sample + ops.cast(group >= self.count, "int64") * self.samples
+        else:
+            sample = group[:, None] * self.size + place
+        zeros = ops.zeros((1, *ops.shape(values)[1:]), values.dtype)
+        return ops.concatenate([values, zeros], 0)[sample.clamp(max=self.samples)]

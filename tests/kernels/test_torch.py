@@ -126,6 +126,30 @@ def check(
         assert_close(to_numpy(actual.double()) / size, expected / size, tolerance)
 
 
+def digits(x: Array, dy: Array) -> None:
+    """Compares with the oracle, gradients with the sizes of what they are made of."""
+    leaves = [torch.tensor(v).requires_grad_() for v in (x, drawn(x.shape[-1:], 1.0, 1))]
+    leaves.append(torch.zeros(x.shape[-1]).requires_grad_())
+    state = {"moving_mean": torch.zeros(x.shape[-1]), "moving_variance": torch.ones(x.shape[-1])}
+    y, _ = batch_norm(leaves[0], state, *leaves[1:], training=True)
+    found = [to_numpy(v) for v in torch.autograd.grad(y, leaves, torch.tensor(dy))]
+    gamma, axes = to_numpy(leaves[1]), tuple(range(x.ndim - 1))
+    expected = oracle.batch_norm(x, gamma)
+    assert_close(to_numpy(y), expected.y, 1e-5)
+    exact = oracle.gradients(x, dy, gamma)
+    # What dx is the difference of, where it is 0 but for rounding.
+    parts = np.abs(dy).max(axes) * np.abs(gamma) / np.sqrt(expected.variance + 1e-3)
+    size = np.maximum(np.abs(exact.dx).max(axes), 0.01 * parts)
+    assert_close(found[0] / size, exact.dx / size, 1e-5)
+    dy = dy.astype("float64")
+    for actual, right, terms in (
+        (found[1], exact.dgamma, dy * expected.y / gamma),
+        (found[2], exact.dbeta, dy),
+    ):
+        size = np.sqrt((terms**2).sum(axes)) + 1e-2 * np.abs(right)  # of a sum, its last digit
+        assert_close(actual / size, right / size, 1e-5)
+
+
 @pytest.mark.usefixtures("native")
 class TestServed:
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -148,6 +172,20 @@ class TestServed:
     @pytest.mark.parametrize("shape", [(8, 3), (64, 16, 16, 3), (3000, 40)])
     def test_constants(self, shape: tuple[int, ...], value: float) -> None:
         check(np.full(shape, value, "float32"))
+
+    # 128 and 256 rows end a way to add, and so many rows of 4 channels a piece.
+    @pytest.mark.parametrize("kind", ["relu", "2.9", "-123456.7", "tiny"])
+    @pytest.mark.parametrize(
+        "shape",
+        [
+            *((rows, 3) for rows in (127, 128, 129, 255, 256, 257, 4097)),
+            *((257, 1), (64, 7, 7, 64), (4096, 40), (16, 15, 17, 1), (131_073, 4)),
+        ],
+    )
+    def test_digits_around_thresholds(self, shape: tuple[int, ...], kind: str) -> None:
+        x = drawn(shape, {"2.9": 2.9, "-123456.7": -123456.7}.get(kind, 0.0))
+        x = {"relu": np.maximum(x, 0), "tiny": np.float32(1e-4) * (x + 3)}.get(kind, x)
+        digits(x, drawn(shape, 0.0, 3))
 
     def test_one_mean_is_large(self) -> None:
         check(drawn((40, 9, 5)) + np.array([0, 1e6, 0, 0, 5], "float32"))

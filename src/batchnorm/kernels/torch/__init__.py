@@ -96,6 +96,8 @@ def _served(plan: Plan, x: Tensor, affine: Affine, epsilon: float, weights: Tens
     if not isinstance(epsilon, Real) or x.device.type != "cpu" or not x.numel():
         return False
     given = [value for value in affine if not isinstance(value, Real)]
+    if any(map(plan.is_map, given)):
+        return False
     if weights is not None and (weights.requires_grad or weights.shape[plan.axis[-1]] != 1):
         return False
     return all(

@@ -13,8 +13,9 @@ _WIDTH = 64  # channels that keep the kernels of sums vectorized
 # What they add in sequence. Equal terms drift: 64 of them by 1e-6 of the sum, 3000 by 2e-5. Equal
 # are the values of a constant channel, and the squares beside an outlier.
 _DEPTH = 64
-# What comes back is not measured but summed, and its errors are divided by the count.
-_GRADIENT_DEPTH = 512
+# What comes back is summed, most often about 0. Equal terms drift by 1e-6 of their sum, which is
+# nothing beside the terms of dx; fewer in sequence would take longer.
+_GRADIENT_DEPTH = 128
 _ALL = 2**62
 # Where |mean| is at most 3 deviations, that drift and the rounding of x * scale + shift, with the
 # mean in the shift, stay at 5e-6 of a deviation; beyond, all is measured anew from the mean.
