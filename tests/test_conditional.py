@@ -12,9 +12,13 @@ from batchnorm import (
     ConditionalBatchNormalization,
     Cumulative,
     FromEmbedding,
+    Ghost,
+    Given,
+    batch_norm,
 )
+from tests import oracle
 from tests.compare import assert_close
-from tests.differentiate import MODES, Array, compiled, gradients, tensors, to_numpy
+from tests.differentiate import BACKEND, MODES, Array, compiled, gradients, tensors, to_numpy
 
 CLASSES, CHANNELS = 4, 3
 
@@ -158,3 +162,55 @@ def test_layers_share_an_embedding() -> None:
     # Two layers have a gradient for the vectors of the classes that occur.
     moved = np.abs(to_numpy(row.embeddings) - old_embeddings).max(-1)
     assert (moved > 1e-3).tolist() == [True, True, False, True]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("shape", "axis"), [((6, 4, 5, 3), -1), ((6, 3, 4), 1)])
+def test_second_derivatives_of_maps(shape: tuple[int, ...], axis: int, training: bool) -> None:
+    """The gradient in x is linear in the scale: its derivatives there are those of any scale."""
+    draw = np.random.default_rng(0)
+    x, dy, v, scale, other = draw.normal(1.5, 2.0, (5, *shape)).astype("float32")
+    state = {name: np.full(3, start) for name, start in (("mean", 0.5), ("variance", 4.0))}
+    state = {f"moving_{name}": value.astype("float32") for name, value in state.items()}
+
+    x_, dy_, v_, scale_ = tensors([x, dy, v, scale])
+
+    def loss(x: Any, scale: Any) -> Any:
+        y, _ = batch_norm(x, state, scale, training=training, axis=axis, statistics=Ghost(4))
+        return ops.sum(y * dy_)
+
+    def along(scale: Any, x: Any) -> Any:
+        return ops.sum(gradients(lambda x: loss(x, scale), x)[0] * v_)
+
+    mode = "jit" if BACKEND == "jax" else "eager"
+    found = to_numpy(
+        compiled(lambda s, x: gradients(lambda s: along(s, x), s)[0], mode)(scale_, x_)
+    )
+    for gamma in (scale, other):
+        options: dict[str, Any] = {"axis": axis, "training": training, "ghost": (4, False)}
+        dx = oracle.step_gradients(x, dy, state, gamma, **options)[0]
+        assert_close((found * gamma.astype("float64")).sum(), (dx * v).sum(), 1e-4)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="torch.compile is PyTorch's")
+@pytest.mark.parametrize("kind", ["spectral", "maps"])
+def test_torch_compile(kind: str) -> None:
+    """Spectral normalization in the layer; and a map with a number beside it."""
+    x, _, _ = drawn()
+    slot = FromEmbedding(3, bias=True, spectral_normalization=True)
+    layer = BatchNormalization(affine=slot if kind == "spectral" else Given())
+    condition: Any = tensors([x])[0], 0.5
+    if kind == "spectral":
+        condition = tensors([np.random.default_rng(1).normal(size=(8, 3)).astype("float32")])[0]
+    layer.build(x.shape, (8, 3))
+    before = layer.get_weights()
+
+    def train(x: Any) -> Any:
+        return layer(x, condition=condition, training=True)
+
+    y = to_numpy(train(*tensors([x])))
+    after = layer.get_weights()
+    layer.set_weights(before)
+    assert_close(to_numpy(compiled(train, "compile")(*tensors([x]))), y, 1e-5)
+    for value, expected in zip(layer.get_weights(), after, strict=True):
+        assert_close(value, expected, 1e-5)

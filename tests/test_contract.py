@@ -22,8 +22,10 @@ KERAS: Any = keras.layers.BatchNormalization
 
 # Of the design: each is None by default, and then all is as in Keras.
 SLOTS = {"statistics", "moving", "adjustment", "affine", "activation"}
-# The last is Keras's hook for a layer that reads other files than its own.
+# The last but two is Keras's hook for a layer that reads other files than its own; the last two
+# refuse arguments of other names, and show slots.
 OVERRIDDEN = {"__init__", "build", "call", "get_config", "load_own_variables"}
+OVERRIDDEN |= {"__call__", "__repr__"}
 
 
 def test_the_name_and_the_base() -> None:

@@ -17,6 +17,7 @@ import pytest
 import batchnorm
 from batchnorm import (
     affine,
+    condition,
     functional,
     layer,
     moving,
@@ -125,6 +126,7 @@ def names(expression: str) -> set[str]:
 
 
 FUNCTIONS = {
+    "abs": np.abs,
     "sum": lambda values: np.sum(values, axis=0),
     "mean": lambda values: np.mean(values, axis=0),
     "sqrt": np.sqrt,
@@ -312,8 +314,8 @@ def test_average() -> None:
 
 def test_given() -> None:
     known: dict[str, Any] = {"x": X, "scale": GAMMA, "shift": BETA, "epsilon": EPSILON}
-    formula = solve(affine.Given.__doc__, mean=X.mean(0), variance=X.var(0), **known)
-    made = batchnorm.BatchNormalization(affine=affine.Given(), epsilon=EPSILON)
+    formula = solve(condition.Given.__doc__, mean=X.mean(0), variance=X.var(0), **known)
+    made = batchnorm.BatchNormalization(affine=condition.Given(), epsilon=EPSILON)
     y = made(X, training=True, condition=(GAMMA, BETA))
     assert_close(array(y), formula["y"], SINGLE)
 
@@ -322,20 +324,21 @@ LABELS = np.array([2, 0, 0, 3, 2, 2, 0, 3])
 ROWS = np.random.default_rng(1).normal(size=(2, 4, 3)).astype("float32")  # of gamma and of beta
 
 
-def conditional(made: Any, condition: Array) -> Array:
+def conditional(made: Any, vectors: Array) -> Array:
     """What such a layer with these rows makes of X in training."""
-    made.build(X.shape, condition.shape)
-    for variable, value in zip(made.trainable_variables, ROWS, strict=True):
+    if not made.built:
+        made.build(X.shape, vectors.shape)
+    for variable, value in zip(made.trainable_variables, ROWS, strict=False):
         variable.assign(value)
-    return array(made(X, condition=condition, training=True))
+    return array(made(X, condition=vectors, training=True))
 
 
 @pytest.mark.parametrize("kind", ["slot", "recipe"])
 def test_per_class(kind: str) -> None:
     options: dict[str, Any] = {"epsilon": EPSILON}
-    docstring = affine.PerClass.__doc__
+    docstring = condition.PerClass.__doc__
     if kind == "slot":
-        made = batchnorm.BatchNormalization(affine=affine.PerClass(4), **options)
+        made = batchnorm.BatchNormalization(affine=condition.PerClass(4), **options)
     else:
         docstring = recipes.ConditionalBatchNormalization.__doc__
         made = recipes.ConditionalBatchNormalization(4, **options)
@@ -349,24 +352,30 @@ def test_per_class(kind: str) -> None:
 
 def test_mixtures_of_classes() -> None:
     known = {"labels": np.random.default_rng(2).dirichlet(np.ones(4), 8).astype("float32")}
-    claims = re.findall(r"`(labels @ \w+)`", affine.PerClass.__doc__ or "")
+    claims = re.findall(r"`(labels @ \w+)`", condition.PerClass.__doc__ or "")
     scale, shift = (value(each, {**known, "gamma": ROWS[0], "beta": ROWS[1]}) for each in claims)
-    made = batchnorm.BatchNormalization(affine=affine.PerClass(4), epsilon=EPSILON)
+    made = batchnorm.BatchNormalization(affine=condition.PerClass(4), epsilon=EPSILON)
     y = oracle.batch_norm(X, scale, shift, epsilon=EPSILON).y
     assert_close(conditional(made, known["labels"]), y, SINGLE)
 
 
-def test_from_embedding() -> None:
+@pytest.mark.parametrize("bias", [False, True])
+def test_from_embedding(bias: bool) -> None:
     vectors = np.random.default_rng(2).normal(size=(8, 4)).astype("float32")
+    biases = np.array([[0.5, -1.0, 2.0], [1.0, 0.25, -3.0]], "float32") * bias
     known: dict[str, Any] = {"x": X, "gamma": ROWS[0], "beta": ROWS[1], "epsilon": EPSILON}
     known |= {"mean": X.mean(0, np.float64), "variance": X.var(0, np.float64), "vectors": vectors}
+    known |= {"gamma_bias": biases[0], "beta_bias": biases[1]}
     for offset in (1.0, 0.25):
-        formula = solve(affine.FromEmbedding.__doc__, offset=offset, **known)
+        formula = solve(condition.FromEmbedding.__doc__, offset=offset, **known)
         scale, shift = (vectors.astype("float64") @ each.astype("float64") for each in ROWS)
-        expected = oracle.batch_norm(X, offset + scale, shift, epsilon=EPSILON).y
-        assert_close(formula["y"], expected, EXACT)
-        slot = affine.FromEmbedding(offset=offset)
+        gamma, beta = offset + scale + biases[0], shift + biases[1]
+        assert_close(formula["y"], oracle.batch_norm(X, gamma, beta, epsilon=EPSILON).y, EXACT)
+        slot = condition.FromEmbedding(offset=offset, bias=bias)
         made = batchnorm.BatchNormalization(affine=slot, epsilon=EPSILON)
+        made.build(X.shape, vectors.shape)
+        for name, value in (("gamma_bias", biases[0]), ("beta_bias", biases[1])) if bias else ():
+            getattr(made, name).assign(value)
         assert_close(conditional(made, vectors), formula["y"], SINGLE)
 
 
@@ -470,9 +479,9 @@ def test_a_wrong_claim_would_be_found() -> None:
 
 # Every docstring that has a formula, and so a test above.
 TESTED = {
-    "batchnorm.affine.FromEmbedding",
-    "batchnorm.affine.Given",
-    "batchnorm.affine.PerClass",
+    "batchnorm.condition.FromEmbedding",
+    "batchnorm.condition.Given",
+    "batchnorm.condition.PerClass",
     "batchnorm.affine.then",
     "batchnorm.functional.batch_norm",
     "batchnorm.layer.BatchNormalization",
@@ -500,6 +509,9 @@ if keras.backend.backend() == "tensorflow":
         "batchnorm.contrib.tensorflow.batch_norm.batch_norm",
         "batchnorm.contrib.tensorflow.initializers.variance_scaling_initializer",
         "batchnorm.contrib.tensorflow.initializers.xavier_initializer",
+        "batchnorm.contrib.tensorflow.regularizers.l1_l2_regularizer",
+        "batchnorm.contrib.tensorflow.regularizers.l1_regularizer",
+        "batchnorm.contrib.tensorflow.regularizers.l2_regularizer",
     }
 
 

@@ -39,6 +39,22 @@ STATE = {"moving_mean": np.zeros(3, "float32"), "moving_variance": np.ones(3, "f
         ({"momentum": True}, r"momentum should be in \[0, 1\), .*received True"),
         ({"momentum": "0.9"}, "momentum should be in .*received '0.9'"),
         ({"epsilon": -1e-3}, "epsilon must be at least 0, received -0.001"),
+        ({"epsilon": float("nan")}, "epsilon must be at least 0, received nan"),
+        ({"epsilon": "1e-3"}, "epsilon must be at least 0, received '1e-3'"),
+        ({"epsilon": None}, "epsilon must be at least 0, received None"),
+        ({"epsilon": True}, "epsilon must be at least 0, received True"),
+        ({"axis": 1.5}, r"axis must be an integer, or several .*received 1.5.* -1 for channels la"),
+        ({"axis": True}, "axis must be an integer, or several .*received True"),
+        ({"axis": None}, "axis must be an integer, or several .*received None"),
+        ({"axis": "channels_last"}, "axis must be .*received 'channels_last'.* -1 for channels la"),
+        ({"axis": (1, 2.0)}, r"axis must be an integer, or several .*received \(1, 2.0\)"),
+        ({"axis": []}, r"axis must be an integer, or several .*received \[\]"),
+        ({"center": "yes"}, "center must be True or False; received 'yes'"),
+        ({"scale": None}, "scale must be True or False; received None"),
+        ({"scale": 0.5}, "scale must be True or False; received 0.5"),
+        ({"synchronized": "auto"}, "synchronized must be True or False; received 'auto'"),
+        ({"affine": False}, "None; received False. For PyTorch's affine=False write center=False"),
+        ({"affine": True}, "None; received True. For PyTorch's affine=True leave it out"),
         ({"moving": 0.9}, r"moving must be an object like ZeroDebiased\(0.9\).*received 0.9"),
         ({"moving": Exponential}, r"moving must be an object like ZeroDebiased\(0.9\)"),
         ({"moving": keras.layers.Dropout(0.5)}, "moving must be an object like"),
@@ -88,6 +104,14 @@ def test_the_constructor_refuses(arguments: dict[str, Any], message: str) -> Non
         (lambda: FromEmbedding(2.5), "received 2.5"),  # type: ignore[arg-type]
         (lambda: FromEmbedding(initializer=None), r"\(initializer\) must say how the matrices"),
         (lambda: FromEmbedding(initializer="glorp"), "glorp"),
+        (
+            lambda: FromEmbedding(4, bias="zeros"),  # type: ignore[arg-type]
+            r"FromEmbedding\(bias\) must be True or False; received 'zeros'",
+        ),
+        (
+            lambda: FromEmbedding(4, spectral_normalization=1),  # type: ignore[arg-type]
+            r"FromEmbedding\(spectral_normalization\) must be True or False; received 1",
+        ),
         (lambda: Exponential(1.0), "momentum should be .*received 1.0"),
         (lambda: ZeroDebiased(-1.0), "momentum should be .*received -1.0"),
         (lambda: Ramp(0.0, 1.0, 5, 5), "end must be above begin; received begin=5, end=5"),
@@ -141,9 +165,13 @@ def test_what_has_a_meaning_together(arguments: dict[str, Any]) -> None:
     BatchNormalization(**arguments)
 
 
-def test_ghosts_along_a_channel_axis_that_is_counted_from_the_end() -> None:
+@pytest.mark.parametrize("slot", [{"statistics": Ghost(2)}, {"affine": PerClass(4)}], ids=str)
+def test_a_channel_axis_that_is_counted_from_the_end(slot: dict[str, Any]) -> None:
+    """Of square inputs, where one row per sample would fit as one per channel."""
+    with pytest.raises(ValueError, match="have no meaning together: .*channels and not samples"):
+        BatchNormalization(axis=-2, **slot).build((4, 4))
     with pytest.raises(ValueError, match="Ghost cuts the batch along axis 0"):
-        BatchNormalization(axis=-2, statistics=Ghost(2))(np.ones((4, 3)), training=True)
+        batch_norm(np.ones((3, 4)), STATE, training=True, axis=-2, statistics=Ghost(2))
 
 
 @pytest.mark.parametrize("axis", [4, -5])
@@ -257,7 +285,7 @@ def test_a_negative_weight_that_compiled_code_encloses(mode: str) -> None:
         ((1.0, 0.0, 0.0), "must return a pair"),
         ((np.ones(4), 0.0), r"scale of shape \(4,\) does not fit .* \(2, 4, 3\).* \(3,\) per"),
         ((1.0, np.ones((5, 3))), r"shift of shape \(5, 3\) does not fit .*\(2, 3\) per sample"),
-        ((np.ones((2, 4, 3)), 0.0), r"scale of shape \(2, 4, 3\) does not fit"),
+        ((np.ones((2, 3, 4)), 0.0), r"scale of shape \(2, 3, 4\) does not fit .* or a map, \(2, 4"),
     ],
 )
 def test_an_adjustment_that_returns_the_wrong_thing(mode: str, adjusted: Any, message: str) -> None:
@@ -269,7 +297,7 @@ def test_an_adjustment_that_returns_the_wrong_thing(mode: str, adjusted: Any, me
 
 
 @pytest.mark.parametrize("name", ["gamma", "beta"])
-@pytest.mark.parametrize("shape", [(1,), (4,), (2, 4), (3, 3), (2, 4, 3), (2, 1, 1, 3)])
+@pytest.mark.parametrize("shape", [(1,), (4,), (2, 4), (3, 3), (2, 3, 4), (2, 1, 1, 3)])
 def test_a_parameter_that_does_not_fit(name: str, shape: tuple[int, ...]) -> None:
     x = np.ones((2, 4, 3), "float32")
     given: dict[str, Any] = {name: np.ones(shape, "float32")}
@@ -277,12 +305,20 @@ def test_a_parameter_that_does_not_fit(name: str, shape: tuple[int, ...]) -> Non
         batch_norm(x, STATE, **given)
 
 
-def test_conditions_that_do_not_fit() -> None:
-    x, layer = np.ones((2, 3), "float32"), BatchNormalization(affine=Given())
-    with pytest.raises(ValueError, match=r"needs condition=\(scale, shift\)"):
-        layer(x, condition=np.ones(3))
-    with pytest.raises(ValueError, match=r"gamma of shape \(4,\) does not fit"):
-        layer(x, condition=(np.ones(4), np.ones(3)))
+@pytest.mark.parametrize("training", [True, False])
+def test_conditions_that_do_not_fit(training: bool) -> None:
+    x, layer = np.ones((2, 5, 3), "float32"), BatchNormalization(affine=Given())
+    message = r"needs condition=\(scale, shift\) .* received one tensor of shape \(3,\)"
+    with pytest.raises(ValueError, match=message):
+        layer(x, condition=np.ones(3), training=training)
+    named = r" of condition=\(scale, shift\) of shape "
+    for shape in ((4,), (2, 4), (3, 5, 3), (2, 3, 5), (2, 1, 1, 3)):
+        given = np.ones(shape, "float32"), np.ones(3, "float32")
+        message = rf"The scale{named}{re.escape(str(shape))} does not fit .* map, \(2, 5, 3\), with"
+        with pytest.raises(ValueError, match=message):
+            layer(x, condition=given, training=training)
+        with pytest.raises(ValueError, match=f"The shift{named}"):
+            layer(x, condition=given[::-1], training=training)
 
 
 CONDITIONAL = {
@@ -338,12 +374,6 @@ def test_vectors_of_another_size_when_it_is_built(shape: tuple[int | None, ...])
             BatchNormalization(affine=FromEmbedding()).build((2, 3), shape)
 
 
-def test_labels_along_a_channel_axis_that_is_counted_from_the_end() -> None:
-    layer = ConditionalBatchNormalization(5, axis=-2)
-    with pytest.raises(ValueError, match=r"gamma of shape \(4, 4\) does not fit .*\(4, 3\)"):
-        layer(np.ones((4, 3), "float32"), np.zeros(4, "int32"))
-
-
 def test_axes_that_are_none() -> None:
     with pytest.raises(ValueError, match="none of them twice"):
         BatchNormalization(axis=(1, -1)).build((2, 3))
@@ -376,3 +406,18 @@ def test_numbers_of_numpy_are_numbers() -> None:
     matrix.build((None, 3))
     assert table.gamma.shape == matrix.gamma.shape == (2, 3)
     Renorm(rmax=np.float64(3), dmax=np.int32(5))
+    axes: list[tuple[Any, Any]] = [(np.int64(1), 1), (np.array([1, 2]), (1, 2)), ([np.int32(2)], 2)]
+    flags: dict[str, Any] = {"center": np.bool_(False), "scale": 1}
+    for axis, own in axes:
+        made: Any = BatchNormalization(axis=axis, **flags)
+        assert made.axis == own and made.get_config()["center"] is False and made.scale is True
+        made.build((2, 3, 4))
+    y, _ = batch_norm(np.ones((2, 3, 4), "float32"), STATE, axis=np.int64(1))  # type: ignore[arg-type]
+    assert y.shape == (2, 3, 4)
+
+
+def test_an_axis_of_the_function_that_is_none() -> None:
+    axes: tuple[Any, ...] = (1.5, "channels_last", None, [1.0])
+    for axis in axes:
+        with pytest.raises(ValueError, match="axis must be an integer, or several like"):
+            batch_norm(np.ones((2, 3, 4), "float32"), STATE, axis=axis)

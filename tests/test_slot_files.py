@@ -23,10 +23,11 @@ from batchnorm import (
     PerClass,
     Ramp,
     Renorm,
+    SpectralNormalization,
     ZeroDebiased,
 )
 from tests.compare import assert_close
-from tests.differentiate import BACKEND, Array, to_numpy
+from tests.differentiate import BACKEND, Array, precision, to_numpy
 
 SHAPE = (4, 5, 3)
 
@@ -175,6 +176,15 @@ CONDITIONAL: dict[str, tuple[dict[str, Any], Array]] = {
     "per class and axes": ({"affine": PerClass(4), "axis": (1, 3), "renorm": True}, LABELS),
     "embedding": ({"affine": FromEmbedding(), "statistics": Ghost(2)}, VECTORS),
     "embedding of a size": ({"affine": FromEmbedding(6, offset=0.5)}, VECTORS),
+    "biases": ({"affine": FromEmbedding(6, bias=True), "renorm": True, "axis": 1}, VECTORS),
+    "spectral": (
+        {
+            "affine": FromEmbedding(6, bias=True, spectral_normalization=True),
+            "axis": (1, 3),
+            "renorm": True,
+        },
+        VECTORS,
+    ),
     "initializer": (
         {"affine": FromEmbedding(6, initializer=keras.initializers.Orthogonal(gain=0.5))},
         VECTORS,
@@ -286,6 +296,94 @@ def test_the_variables_of_conditional_layers(
         assert layer.gamma is None if "scale" in lacking else layer.gamma.shape[0] == rows
         y = layer(images()[:0], condition=np.zeros((0, rows), "float32"))
         assert y.shape == (0, *SHAPE)
+
+
+def test_the_variables_of_biases_and_spectral_normalization() -> None:
+    slot = FromEmbedding(6, bias=True, spectral_normalization=True)
+    several: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+        ({}, ("gamma", "beta")),
+        ({"scale": False}, ("beta",)),
+        ({"axis": (1, 3)}, ("gamma", "beta")),
+    ]
+    for options, own in several:
+        layer = BatchNormalization(affine=slot, renorm=True, **options)
+        layer.build((None, *SHAPE))
+        trainable = [*own, *(f"{name}_bias" for name in own)]
+        state = ["moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"]
+        assert [v.name for v in layer.trainable_variables] == trainable
+        frozen = [v.name for v in layer.non_trainable_variables]
+        assert frozen == [*state, *(f"{name}_u" for name in own)]
+        vector = layer.moving_mean.shape
+        assert {getattr(layer, f"{name}_bias").shape for name in own} == {vector}
+        for name in own:
+            assert not to_numpy(getattr(layer, f"{name}_bias")).any()
+            direction = to_numpy(getattr(layer, f"{name}_u"))
+            assert direction.shape == (int(np.prod(vector)),)
+            assert_close(np.linalg.norm(direction), 1.0, 1e-6)
+
+
+def test_biases_train_and_obey_the_formula() -> None:
+    layer = BatchNormalization(affine=FromEmbedding(6, offset=0.5, bias=True), epsilon=0.0)
+    inputs, vectors = keras.Input(SHAPE), keras.Input((6,))
+    model = keras.Model([inputs, vectors], layer(inputs, condition=vectors))
+    model.compile("sgd", "mse")
+    model.fit([images(), VECTORS], 1.0 + images(), verbose=0)
+    gamma, beta, gamma_bias, beta_bias = map(to_numpy, layer.trainable_variables)
+    assert np.abs(gamma_bias).min() > 1e-3 and np.abs(beta_bias).min() > 1e-3
+    mean, variance = to_numpy(layer.moving_mean), to_numpy(layer.moving_variance)
+    scale, shift = 0.5 + VECTORS @ gamma + gamma_bias, VECTORS @ beta + beta_bias
+    expected = (images() - mean) / np.sqrt(variance) * scale[:, None, None] + shift[:, None, None]
+    assert_close(to_numpy(model([images(), VECTORS])), expected, 1e-5)
+
+
+def test_matrices_are_normalized_as_a_dense_layers_kernel() -> None:
+    """Three calls in training, one in inference, then frozen: u, outputs and gradients."""
+    layer = BatchNormalization(affine=FromEmbedding(6, spectral_normalization=True), epsilon=0.0)
+    layer.build((None, 3))
+    dense = {name: keras.layers.Dense(3, use_bias=False) for name in ("gamma", "beta")}
+    wrapped = {name: SpectralNormalization(kind) for name, kind in dense.items()}
+    plain = BatchNormalization(affine=Given(), epsilon=0.0)
+    for name, wrapper in wrapped.items():
+        wrapper.build((None, 6))
+        dense[name].kernel.assign(getattr(layer, name))
+        wrapper.u.assign(getattr(layer, f"{name}_u"))
+    x = images()[:, 0, 0]
+    for training, trainable in ((True, True), (True, True), (False, True), (True, False)):
+        layer.trainable = plain.trainable = trainable
+        for wrapper in wrapped.values():
+            wrapper.trainable = trainable
+        before = to_numpy(layer.gamma_u)
+        scale, shift = (wrapper(VECTORS, training=training) for wrapper in wrapped.values())
+        y = layer(x, condition=VECTORS, training=training)
+        assert_close(
+            to_numpy(y), to_numpy(plain(x, condition=(1 + scale, shift), training=training)), 1e-5
+        )
+        for name, wrapper in wrapped.items():
+            assert_close(to_numpy(getattr(layer, f"{name}_u")), to_numpy(wrapper.u), 1e-6)
+        moved = np.abs(to_numpy(layer.gamma_u) - before).max() > 1e-4
+        assert moved == (training and trainable)
+
+
+def test_a_spectrally_normalized_matrix_has_norm_1() -> None:
+    slot = FromEmbedding(6, offset=0.0, spectral_normalization=True)
+    layer = BatchNormalization(affine=slot, epsilon=0.0, dtype="float64")
+    with precision("float64"):
+        layer.build((None, 3))
+        layer.gamma.assign(np.random.default_rng(3).normal(size=(6, 3)))
+        for _ in range(60):
+            layer(images()[:, 0, 0], condition=VECTORS, training=True)
+        layer.moving_mean.assign(np.zeros(3))
+        layer.moving_variance.assign(np.ones(3))
+        # An input of ones makes the scale visible: each row is a row of the matrix.
+        matrix = to_numpy(
+            layer(np.ones((6, 3)), condition=np.eye(6))
+            - layer(np.zeros((6, 3)), condition=np.eye(6))
+        )
+    assert_close(
+        matrix / to_numpy(layer.gamma),
+        np.full((6, 3), 1 / np.linalg.norm(to_numpy(layer.gamma), 2)),
+        1e-6,
+    )
 
 
 def test_the_tables_obey_the_bases_arguments() -> None:

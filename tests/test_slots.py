@@ -84,7 +84,7 @@ SLOTS: dict[str, dict[str, Any]] = {
     },
     "adjustment": {name: name for name in ("none", "number", "channel", "sample", "full")},
     "affine": {  # what makes gamma and beta of a condition; None where they are given as they are
-        **dict.fromkeys(("none", "number", "channel", "sample")),
+        **dict.fromkeys(("none", "number", "channel", "sample", "map")),
         "per class": PerClass(3),
         "mixture": PerClass(3),
         "embedding": FromEmbedding(offset=0.5),
@@ -131,7 +131,7 @@ ONE = [  # one slot away from the plain one
     (*PLAIN[:place], name, *PLAIN[place + 1 :])
     for place, names in enumerate(VALUES)
     for name in names
-    if name != PLAIN[place]
+    if name != PLAIN[place] and name != "map"  # such a scale is an array like x itself
 ]
 
 
@@ -186,6 +186,8 @@ class Case:
     def per(self, what: str) -> tuple[int, ...]:
         """The shape of a value per channel, per sample, or per sample of the rank of x."""
         full = tuple(n if place in self.axes else 1 for place, n in enumerate(self.shape))
+        if what == "map":
+            return tuple(self.shape)
         channel = full if len(self.axes) > 1 else (self.shape[self.axes[0]],)
         if what in ("number", "channel"):
             return channel if what == "channel" else ()
@@ -198,7 +200,10 @@ class Case:
         if self.row[slot] == "none":
             return ()
         shape = self.per(self.row[slot])
-        return tuple(self.held(self.random.normal(m, 0.3, shape), self.wide) for m in (1.0, 0.0))
+        # Of maps the second is one for all samples.
+        second = (1, *shape[1:]) if self.row[slot] == "map" else shape
+        scale, shift = self.random.normal(1.0, 0.3, shape), self.random.normal(0.0, 0.3, second)
+        return self.held(scale, self.wide), self.held(shift, self.wide)
 
     def drawn(self) -> dict[str, Array]:
         """A condition: the number of a class, shares of all, or a vector for each sample."""
@@ -350,8 +355,8 @@ def test_oracle_in_other_modes(row: Row, mode: str) -> None:
 
 
 # A layer's own gamma and beta are per channel, or rows for conditions, or there are none.
-OWN = [(row, False) for row in SOME if row[AFFINE] not in ("number", "sample")]
-GIVEN = [(row, True) for row in SOME if row[AFFINE] in ("number", "channel", "sample")]
+OWN = [(row, False) for row in SOME if row[AFFINE] not in ("number", "sample", "map")]
+GIVEN = [(row, True) for row in SOME if row[AFFINE] in ("number", "channel", "sample", "map")]
 
 
 @pytest.mark.parametrize(("row", "given"), [*OWN, *GIVEN], ids=str)

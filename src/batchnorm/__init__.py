@@ -2,8 +2,8 @@
 
 from importlib.metadata import version
 
-from batchnorm.affine import FromEmbedding, Given, PerClass
 from batchnorm.blocks import BasicBlock, BottleneckBlock, ConditionalResidualBlock, ResidualBlock
+from batchnorm.condition import FromEmbedding, Given, PerClass
 from batchnorm.functional import batch_norm, state_names
 from batchnorm.ghost import Ghost
 from batchnorm.layer import BatchNormalization

@@ -14,8 +14,10 @@ from batchnorm.ghost import Ghost
 from batchnorm.kernels import Plan, moments_dtype
 from batchnorm.moving import Exponential, Moving
 from batchnorm.renorm import Renorm
+from batchnorm.snapshot import snapshot
+from batchnorm.tracing import unconverted
 from batchnorm.training import advance, train
-from batchnorm.weights import align
+from batchnorm.weights import align, check, scaled
 
 Tensor = Any
 State = Mapping[str, Tensor]
@@ -24,6 +26,7 @@ Adjustment = Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]
 _MOVING = Exponential()
 
 
+@unconverted
 def batch_norm(
     x: Tensor,
     state: State,
@@ -55,7 +58,8 @@ def batch_norm(
         state: `moving_mean` and `moving_variance`, each `(C,)`, by name; with `renorm` also
             `moving_stddev`, `renorm_mean` and `renorm_stddev`; where something depends on the step
             also `step`, a whole number from 0. `state_names` tells which.
-        gamma: scale `(C,)`, or `(N, C)` per sample; `None` is 1.
+        gamma: scale `(C,)`, `(N, C)` per sample, or a map of the rank of `x` with 1 on any axes
+            along which it is the same; `None` is 1.
         beta: shift, likewise; `None` is 0.
         training: whether to use and to record the statistics of this batch.
         axis: the channel axis, or several that keep statistics of their own; with several, gamma,
@@ -67,9 +71,10 @@ def batch_norm(
         adjustment: in training, from the shape of `x` to a scale and a shift, each like gamma, that
             come after the normalization and before gamma; a random one is a regularizer.
         activation: what is done to y in the end, in float32 or float64; `None` for nothing.
-        mask: elements that count in the statistics, of any shape that broadcasts against `x`
-            without its channel axis: `(N,)`, `(N, ...)`. Missing axes are added on the right. The
-            rest is normalized too, but not measured. Boolean, or weights as below.
+        mask: elements that count in the statistics, boolean or from 0 to 1, of any shape that
+            broadcasts against `x` without its channel axis, or with 1 in its place: `(N,)`,
+            `(N, ...)`, `(N, ..., 1)`. Missing axes are added on the right. The rest is normalized
+            too, but not measured.
         sample_weight: how often each element counts, at least 0, of such shapes; 2 is as if the
             element were there twice. Times `mask`, where both are given.
         synchronized: measure over the batches of all replicas (TensorFlow's strategies).
@@ -79,11 +84,13 @@ def batch_norm(
         a new dictionary, in float32 or float64; after training it carries no gradients, in
         inference it is as it was. A batch (or a ghost batch) without any weight is normalized by
         the moving statistics; it leaves the state as it is, and so does a batch whose moments are
-        not finite. Weights that are negative in code that is compiled make y NaN.
+        not finite. Weights that are negative, and masks above 1, in code that is compiled make y
+        NaN.
 
     Raises:
         ValueError: `axis` or `epsilon` is out of range, `x` is complex, the state lacks a name, or
-            a shape does not fit; a weight is negative; the adjustment returns no pair.
+            a shape does not fit; a weight is negative, a mask above 1; the adjustment returns no
+            pair.
 
     Example:
         >>> import numpy as np
@@ -99,19 +106,23 @@ def batch_norm(
     """
     x, epsilon = ops.convert_to_tensor(x), not_negative(epsilon)
     plan = kernels.plan(x.shape, axis, dtype_of(x))
-    known = _checked(state, state_names(moving, renorm), plan, x.shape)
+    known = snapshot(_checked(state, state_names(moving, renorm), plan, x.shape), training)
     affine = Affine(
         1.0 if gamma is None else _fitted("gamma", gamma, plan, x),
         0.0 if beta is None else _fitted("beta", beta, plan, x),
     )
     if training:
-        weights = _weights(plan, x, mask, sample_weight)
+        weights, unit = _weights(plan, x, mask, sample_weight), 1.0
+        if not synchronized:  # each replica would have a unit of its own
+            weights, unit = scaled(weights, mask, sample_weight)
         if adjustment is not None:
-            affine = then(_adjusted(adjustment, plan, x), affine)
+            affine = _then(plan, _adjusted(adjustment, plan, x), affine)
         total = replicas.total() if synchronized else None
         y, batch = train(plan, x, known, affine, epsilon, statistics, renorm, weights, total)
-        known = advance(known, batch, epsilon, moving, renorm)
+        known = advance(known, batch, epsilon, moving, renorm, unit)
     else:
+        for name, value, lacking in _named_weights(plan, mask, sample_weight):
+            check(name, value, x.shape, lacking)
         mean, variance = (_cast(known[name], plan) for name in ("moving_mean", "moving_variance"))
         y = kernels.choose(plan).infer(plan, x, mean, variance, affine, epsilon)
     y = y if activation is None else activation(y)
@@ -147,13 +158,21 @@ def state_names(moving: Moving = _MOVING, renorm: Renorm | None = None) -> tuple
 
 
 def not_negative(epsilon: float) -> float:
-    """An epsilon that is none below 0, if it can be read."""
-    if isinstance(epsilon, Real) and not epsilon >= 0:
+    """Raises for an epsilon that is below 0, where it can be read, or that is no number."""
+    number = isinstance(epsilon, Real) and not isinstance(epsilon, bool)
+    if (number and not epsilon >= 0) or not (number or hasattr(epsilon, "dtype")):
         raise ValueError(
-            f"epsilon must be at least 0, received {epsilon}. It is added to the variance under "
-            "a root; 1e-3 is the default."
+            f"epsilon must be at least 0, received {epsilon!r}. It is a number that is added to "
+            "the variance under a root; 1e-3 is the default."
         )
     return epsilon
+
+
+def _then(plan: Plan, first: Affine, second: Affine) -> Affine:
+    """`then` for steps of which any may be a map, that broadcasts against its own rank alone."""
+    if any(plan.is_map(value) for value in (*first, *second)):
+        first, second = (Affine(*map(plan.spread, step)) for step in (first, second))
+    return then(first, second)
 
 
 def _adjusted(adjustment: Adjustment, plan: Plan, x: Tensor) -> Affine:
@@ -172,16 +191,20 @@ def _weights(
 ) -> Tensor | None:
     """Both as one, of the rank of `x`."""
     weights = None
+    for name, value, lacking in _named_weights(plan, mask, sample_weight):
+        aligned = align(name, value, x.shape, lacking, plan.moments_dtype)
+        weights = aligned if weights is None else weights * aligned
+    return weights
+
+
+def _named_weights(
+    plan: Plan, mask: Tensor | None, sample_weight: Tensor | None
+) -> list[tuple[str, Tensor, tuple[Sequence[int], ...]]]:
+    """The weights of a call with their names, and which axes they may lack."""
     # Keras's own masks lack the last axis, whichever is the channels'.
     last = (plan.rank - 1,)
-    for name, given, lacking in (
-        ("mask", mask, (plan.axis, last)),
-        ("sample_weight", sample_weight, (plan.axis,)),
-    ):
-        if given is not None:
-            aligned = align(name, given, x.shape, lacking, plan.moments_dtype)
-            weights = aligned if weights is None else weights * aligned
-    return weights
+    named = (("mask", mask, (plan.axis, last)), ("sample_weight", sample_weight, (plan.axis,)))
+    return [each for each in named if each[1] is not None]
 
 
 def _checked(
@@ -189,7 +212,8 @@ def _checked(
 ) -> dict[str, Tensor]:
     """The state by name, its vectors in float32 or float64, a size for each channel axis."""
     vector = plan.parameter_shape(shape)
-    if missing := [name for name in names if name not in state]:
+    missing = [name for name in names if name not in state]
+    if missing:
         raise ValueError(
             f"The state lacks {', '.join(missing)}: it needs {', '.join(names)}, each {vector}"
             f"{', step a whole number' if 'step' in names else ''}; it has "
@@ -197,7 +221,8 @@ def _checked(
         )
     tensors = {name: tensor(state[name]) for name in names}
     for name, value in tensors.items():
-        if tuple(value.shape) != (expected := _state_shape(name, plan, shape)):
+        expected = _state_shape(name, plan, shape)
+        if tuple(value.shape) != expected:
             raise ValueError(
                 f"{name} is {tuple(value.shape)}, but for an input of shape {tuple(shape)} with "
                 f"its channels at axis {', '.join(map(str, plan.axis))} it must be {expected}. Is "

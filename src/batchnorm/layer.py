@@ -7,15 +7,17 @@ from numbers import Real
 from typing import Any
 
 import keras
-from keras import ops
 
-from batchnorm import combinations, kernels, variables
-from batchnorm.affine import Conditional, Given
+from batchnorm import arguments, combinations, kernels, variables
 from batchnorm.casting import cast, dtype_of
+from batchnorm.condition import Conditional, Given
 from batchnorm.functional import Adjustment, batch_norm, not_negative, state_names
 from batchnorm.ghost import Ghost
+from batchnorm.labels import refuse_wide
 from batchnorm.moving import Exponential, Moving
 from batchnorm.renorm import Renorm
+from batchnorm.representation import changed, layer_text
+from batchnorm.scale_and_shift import scale_and_shift
 from batchnorm.slots import filled, revived
 
 Tensor = Any
@@ -43,8 +45,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         moving: how the moving statistics follow the batches': `Exponential(momentum)`, which is
             the default, `ZeroDebiased(momentum)` or `Cumulative()`.
         adjustment: in training, a function from the shape of the inputs to a pair (scale, shift),
-            each a number, `(C,)` or `(N, C)`, that come after renorm and before gamma and beta. If
-            it takes a `seed`, that is a `keras.random.SeedGenerator` of the layer's.
+            each as for `Given`, that come after renorm and before gamma and beta. If it takes a
+            `seed`, that is a `keras.random.SeedGenerator` of the layer's.
         affine: `None` for gamma and beta; `PerClass(n)`, `FromEmbedding()` or `Given()` for a scale
             and a shift that depend on the condition of a call.
         activation: what is done in the end: whatever `keras.activations.get` takes.
@@ -66,10 +68,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
         y, shaped like the inputs, in the layer's compute dtype.
 
     Raises:
-        ValueError: an argument is out of range or has no meaning beside another one;
-            `synchronized=True` without TensorFlow; inputs without a static number of channels,
-            complex ones; weights that do not fit or are negative; a condition that is missing,
-            that nothing asks for, or that `affine` cannot use.
+        ValueError: an argument is out of range, has no meaning beside another one or goes by
+            another name here; `synchronized=True` without TensorFlow; inputs without a static
+            number of channels, complex ones; weights that do not fit or are negative, masks above
+            1; a condition that is missing, that nothing asks for, or that `affine` cannot use.
+        TypeError: an argument of a call is unknown.
 
     Example:
         >>> import keras, numpy as np
@@ -111,9 +114,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
         activation: Any = None,
         **kwargs: Any,
     ) -> None:
-        momentum, renorm = revived(momentum), revived(renorm)
+        arguments.refuse_unfamiliar(type(self).__name__, kwargs, _DEFAULTS.keys() | _KERAS)
+        axis, momentum, renorm = kernels.channel_axes(axis), revived(momentum), revived(renorm)
+        center, scale = arguments.flag("center", center), arguments.flag("scale", scale)
+        synchronized = arguments.flag("synchronized", synchronized)
         statistics = filled("statistics", statistics, Ghost, "Ghost(32)")
         moving = filled("moving", moving, Moving, "ZeroDebiased(0.9)")
+        arguments.refuse_affine(affine)
         affine = filled("affine", affine, Conditional, "PerClass(10)")
         if not isinstance(renorm, bool):
             renorm = filled("renorm", renorm, Renorm, "Renorm(rmax=3, dmax=5), True") or False
@@ -141,7 +148,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             **kwargs,
         )
         # What Keras's constructor would not take.
-        self.axis = axis if isinstance(axis, int) else _axes(axis)
+        # tf.keras saved even one axis as a list.
+        self.axis = axis if isinstance(axis, int) or len(axis) > 1 else axis[0]
         self.momentum = float(momentum) if isinstance(momentum, Real) else momentum
         self.renorm = renorm
         self.statistics, self.moving, self.affine = statistics, moving, affine
@@ -152,6 +160,23 @@ class BatchNormalization(keras.layers.BatchNormalization):
         # Keras would make half precision of weights and conditions too.
         self.casts, self.autocast = self.autocast, False
 
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """Calls the layer as Keras does; arguments that go by another name here get it."""
+        if inputs:
+            arguments.refuse_inputs(inputs[0])
+        if len(inputs) > 1:
+            place = self.call_signature_parameters.index("training")
+            arguments.refuse_training(inputs[place] if len(inputs) > place else None)
+        for name in options:
+            if name not in self.call_signature_parameters:
+                arguments.refuse_call(options, self.call_signature_parameters)
+        for value in (*inputs[1:], options.get("condition")):
+            refuse_wide(value)
+        if "condition" in options:
+            dtype = kernels.moments_dtype(self.variable_dtype)
+            options["condition"] = arguments.with_tensors(options["condition"], dtype)
+        return super().__call__(*inputs, **options)
+
     def build(self, inputs_shape: Sequence[int | None], condition_shape: Any = None) -> None:
         """Makes gamma, beta, moving_mean and moving_variance in this order, then the slots' own.
 
@@ -159,6 +184,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         With `affine=` gamma and beta have rows of this shape.
         """
         plan = kernels.plan(inputs_shape, self.axis, self.compute_dtype)
+        combinations.check({**vars(self), "axis": plan.axis}, set())  # an axis from the end is 0
         axes = (self.axis,) if isinstance(self.axis, int) else self.axis
         sizes = {axis: inputs_shape[axis] for axis in axes}
         if None in sizes.values():
@@ -179,7 +205,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         condition: Any = None,
     ) -> Tensor:
         """Normalizes the inputs; see the class."""
-        gamma, beta = self._scale_and_shift(inputs, condition)
+        arguments.refuse_training(training)
         if mask is None:  # Keras hands it on to layers with one tensor argument alone
             mask = getattr(inputs, "_keras_mask", None)
         dtype = dtype_of(inputs)
@@ -187,6 +213,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if wide or (self.casts and keras.backend.is_float_dtype(dtype)):
             inputs = cast(inputs, self.compute_dtype)
         training = bool(training and self.trainable)
+        gamma, beta = scale_and_shift(self, inputs, condition, training)
         state = variables.state(self, self._names())
         y, new = batch_norm(
             inputs,
@@ -236,6 +263,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if not variables.load_plain(self, store):
             super().load_own_variables(store)
 
+    def __repr__(self) -> str:
+        """Keras's, and the arguments that are not at their defaults."""
+        hidden = combinations.replaced(vars(self))
+        return layer_text(self, changed(self, _plain(), [n for n in _DEFAULTS if n not in hidden]))
+
     def _moving(self) -> Moving:
         return self.moving or Exponential(self.momentum)
 
@@ -252,38 +284,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _names(self) -> tuple[str, ...]:
         return state_names(self._moving(), self._renorm())
 
-    def _scale_and_shift(
-        self, inputs: Tensor, condition: Any
-    ) -> tuple[Tensor | None, Tensor | None]:
-        if self.affine is None:
-            if condition is not None:
-                raise ValueError(
-                    "A condition was given to a layer whose gamma and beta depend on none: make it "
-                    "with affine=PerClass(n), FromEmbedding() or Given()."
-                )
-            return self.gamma, self.beta
-        if condition is None:
-            raise ValueError(
-                f"affine={self.affine} needs a condition in each call, layer(x, condition=...)."
-            )
-        if not isinstance(self.affine, Given):
-            condition = ops.convert_to_tensor(condition)
-            shape, samples = tuple(condition.shape), inputs.shape[0]
-            if shape and None not in (shape[0], samples) and shape[0] != samples:
-                raise ValueError(
-                    f"A condition of shape {shape} was given for {samples} samples: each sample "
-                    "needs its own."
-                )
-        return self.affine(condition, self.gamma, self.beta)
-
 
 _DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(BatchNormalization).parameters.items()
     if parameter.default is not parameter.empty
 }
+_KERAS = ("name", "dtype", "trainable", "autocast", "activity_regularizer", "input_shape")
 
 
-def _axes(axis: Sequence[int]) -> int | tuple[int, ...]:
-    """The axes; tf.keras saved even one as a list."""
-    return axis[0] if len(axis) == 1 else tuple(axis)
+@functools.cache
+def _plain() -> BatchNormalization:
+    return BatchNormalization(name="plain")

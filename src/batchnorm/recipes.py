@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from batchnorm.affine import PerClass
+from batchnorm.condition import PerClass
 from batchnorm.ghost import Ghost
 from batchnorm.layer import BatchNormalization
 from batchnorm.renorm import Renorm

@@ -5,6 +5,8 @@ from typing import Any, Self
 
 import keras
 
+from batchnorm.representation import text
+
 
 class Slot:
     """The base of the frozen dataclasses that fill slots: their fields are their configuration."""
@@ -15,6 +17,10 @@ class Slot:
             field.name: keras.saving.serialize_keras_object(getattr(self, field.name))
             for field in fields(self)  # type: ignore[arg-type]  # those below are dataclasses
         }
+
+    def __repr__(self) -> str:
+        """The constructor's call, schedules and initializers in it, too."""
+        return text(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:

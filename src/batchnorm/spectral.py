@@ -7,6 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from batchnorm.representation import layer_text
+from batchnorm.snapshot import snapshot
+
 Tensor = Any
 Variable = Any
 
@@ -93,11 +96,10 @@ class SpectralNormalization(keras.layers.Wrapper):
         """Builds the layer where it is not, and makes u, `(channels,)`, of random direction."""
         super().build(input_shape)
         self.input_spec = self.layer.input_spec
-        normal = keras.initializers.RandomNormal(stddev=1.0)
         self.u = self.add_weight(
             name="u",
             shape=(self._kernel().shape[self._channels()],),
-            initializer=lambda shape, dtype: _unit(normal(shape, dtype=dtype)),
+            initializer=random_direction,
             dtype="float64" if self.layer.variable_dtype == "float64" else "float32",
             trainable=False,
             autocast=False,
@@ -107,7 +109,8 @@ class SpectralNormalization(keras.layers.Wrapper):
         """Applies the layer with the normalized kernel; see the class."""
         kernel = self._kernel()
         learns = bool(training and self.trainable and self.layer.trainable)
-        normalized, u = self._normalized(kernel.value, learns)
+        iterations = self.power_iterations if learns else 0
+        normalized, u = divided(kernel.value, self.u.value, iterations, self._channels())
         # This scope hides the one around it, of JAX's trainer for instance: it needs all values.
         values = [(variable, variable.value) for variable in self.layer.variables]
         with keras.StatelessScope(collect_losses=True, initialize_variables=False) as scope:
@@ -141,6 +144,10 @@ class SpectralNormalization(keras.layers.Wrapper):
         """The layer's configuration, the number of iterations, and Keras's."""
         return {**super().get_config(), "power_iterations": self.power_iterations}
 
+    def __repr__(self) -> str:
+        """Keras's, and the arguments."""
+        return layer_text(self, {"layer": self.layer, "power_iterations": self.power_iterations})
+
     def _kernel(self) -> Variable:
         found = [getattr(self.layer, name, None) for name in ("kernel", "embeddings")]
         kernel = next((each for each in found if each is not None), None)
@@ -160,23 +167,42 @@ class SpectralNormalization(keras.layers.Wrapper):
         """The axis of the kernel that holds the output channels."""
         return -2 if isinstance(self.layer, _TRANSPOSED) else -1
 
-    def _normalized(self, kernel: Tensor, learns: bool) -> tuple[Tensor, Tensor]:
-        """The kernel divided by sigma, and the u that made it so."""
-        wide = ops.cast(kernel, self.u.value.dtype)
-        # Reshaped first: `moveaxis` refuses TensorFlow's variables, which `cast` may return.
-        matrix = ops.reshape(wide, (-1, *wide.shape[-2:]))
-        matrix = ops.moveaxis(matrix, self._channels(), -1)
-        matrix = ops.reshape(matrix, (-1, matrix.shape[-1]))
-        # Both are new tensors outside of any graph, u too where it is not updated: PyTorch keeps
-        # them for gradients, and a later call writes into the variable.
-        fixed, u = ops.stop_gradient(matrix), ops.stop_gradient(self.u.value)
-        u = _unit(u, u)
-        v = _unit(_times(fixed, u))
-        for step in range(self.power_iterations if learns else 0):
-            v = _unit(_times(fixed, u)) if step else v
-            u = _unit(_times(ops.transpose(fixed), v), u)
-        sigma = ops.sum(v * _times(matrix, u))
-        return ops.cast(wide / ops.where(sigma == 0, 1.0, sigma), kernel.dtype), u
+
+def random_direction(shape: Sequence[int], dtype: Any = None) -> Tensor:
+    """Draws a vector of length 1, as an initializer of u."""
+    return _unit(keras.initializers.RandomNormal(stddev=1.0)(shape, dtype=dtype))
+
+
+def divided(
+    kernel: Tensor, u: Tensor, iterations: int, channels: int = -1
+) -> tuple[Tensor, Tensor]:
+    """Divides a kernel by its largest singular value, as the power iteration knows it.
+
+    Args:
+        kernel: a matrix, or more axes that are taken for rows.
+        u: a vector over the output channels.
+        iterations: how often u is updated before.
+        channels: the axis of the output channels, -1 or -2.
+
+    Returns:
+        The kernel divided by sigma, in its dtype, and the new u.
+    """
+    wide = ops.cast(kernel, u.dtype)
+    # Reshaped first: `moveaxis` refuses TensorFlow's variables, which `cast` may return.
+    matrix = ops.reshape(wide, (-1, *wide.shape[-2:]))
+    matrix = ops.moveaxis(matrix, channels, -1)
+    matrix = ops.reshape(matrix, (-1, matrix.shape[-1]))
+    # Both are new tensors outside of any graph, u too where it is not updated: PyTorch keeps
+    # them for gradients, and a later call writes into the variable.
+    u = snapshot({"u": u}, iterations > 0)["u"]
+    fixed, u = ops.stop_gradient(matrix), ops.stop_gradient(u)
+    u = _unit(u, u)
+    v = _unit(_times(fixed, u))
+    for step in range(iterations):
+        v = _unit(_times(fixed, u)) if step else v
+        u = _unit(_times(ops.transpose(fixed), v), u)
+    sigma = ops.sum(v * _times(matrix, u))
+    return ops.cast(wide / ops.where(sigma == 0, 1.0, sigma), kernel.dtype), u
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:
@@ -187,7 +213,8 @@ def _times(matrix: Tensor, vector: Tensor) -> Tensor:
 def _unit(vector: Tensor, otherwise: Tensor | float = 0.0) -> Tensor:
     """The vector divided by its length; `otherwise` where it has no direction, being 0 or NaN."""
     # The squares of small numbers would be 0, and those of large ones infinite.
-    largest = ops.max(ops.abs(vector))
+    # Not `ops.max`, which torch.compile cannot read (Keras 3.15).
+    largest = ops.amax(ops.abs(vector))
     vector = vector / ops.where(largest > 0, largest, 1.0)
     length = ops.sqrt(ops.sum(ops.square(vector)))
     usable = length > 0

@@ -1,5 +1,6 @@
 """The layer's variables: made as Keras makes them, and loaded from files that lack some."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +9,7 @@ import keras
 from keras import ops
 
 from batchnorm.kernels import moments_dtype
+from batchnorm.spectral import random_direction
 
 Layer = Any  # a `BatchNormalization`
 Variable = Any
@@ -56,6 +58,8 @@ def make(
 ) -> None:
     """Adds a layer's variables, in Keras's order: gamma, beta, moving_mean, moving_variance, ...
 
+    Biases of gamma and beta come behind these two, and the vectors of spectral normalization last.
+
     Keras's `build` knows one axis alone, and averages in half precision with `dtype="float16"`.
 
     Args:
@@ -66,14 +70,33 @@ def make(
     """
     options = {"dtype": moments_dtype(layer.variable_dtype), "autocast": False}
     several = shape if rows is None else (rows, *shape[1 if len(shape) > 1 else 0 :])
-    for name, used in (("gamma", layer.scale), ("beta", layer.center)):
-        if used:
-            kinds = ("initializer", "regularizer", "constraint")
-            of = {kind: getattr(layer, f"{name}_{kind}") for kind in kinds}
-            if initializer := getattr(layer.affine, "initializer", None):
-                of["initializer"] = _again(initializer)
-            setattr(layer, name, layer.add_weight(name=name, shape=several, **of, **options))
-    options["shape"] = shape
+    parameters = [n for n, used in (("gamma", layer.scale), ("beta", layer.center)) if used]
+    for name in parameters:
+        kinds = ("initializer", "regularizer", "constraint")
+        arguments = {kind: getattr(layer, f"{name}_{kind}") for kind in kinds}
+        initializer = getattr(layer.affine, "initializer", None)
+        if initializer is not None:
+            arguments["initializer"] = _again(initializer)
+        weight = layer.add_weight(name=name, shape=several, **arguments, **options)
+        setattr(layer, name, weight)
+    if getattr(layer.affine, "bias", False):
+        for name in parameters:
+            weight = layer.add_weight(
+                name=f"{name}_bias", shape=shape, initializer="zeros", **options
+            )
+            setattr(layer, f"{name}_bias", weight)
+    _make_state(layer, shape, names, options)
+    if getattr(layer.affine, "spectral_normalization", False):
+        options |= {"initializer": random_direction, "trainable": False}
+        for name in parameters:
+            channels = math.prod(getattr(layer, name).shape[1:])
+            weight = layer.add_weight(name=f"{name}_u", shape=(channels,), **options)
+            setattr(layer, f"{name}_u", weight)
+
+
+def _make_state(
+    layer: Layer, shape: Sequence[int | None], names: Sequence[str], options: dict[str, Any]
+) -> None:
     mean, variance = layer.moving_mean_initializer, layer.moving_variance_initializer
     starts = {
         "moving_mean": mean,
@@ -87,9 +110,8 @@ def make(
             layer.counter = Counter(name="counter")
             layer.counter.build()
             continue
-        start = starts[name]
-        variable = layer.add_weight(name=name, initializer=start, trainable=False, **options)
-        setattr(layer, name, variable)
+        arguments = {"shape": shape, "initializer": starts[name], "trainable": False}
+        setattr(layer, name, layer.add_weight(name=name, **arguments, **options))
 
 
 def state(layer: Layer, names: Sequence[str]) -> dict[str, Variable]:
@@ -116,8 +138,11 @@ def load_plain(layer: Layer, store: Any) -> bool:
     Returns:
         Whether it did; not if the layer has no renorm, or the file has its state.
     """
-    plain = [layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance]
-    plain = [variable for variable in plain if variable is not None]
+    parameters, statistics = ("gamma", "beta"), ("moving_mean", "moving_variance")
+    names = (*parameters, *(f"{name}_bias" for name in parameters))
+    names = (*names, *statistics, *(f"{name}_u" for name in parameters))
+    variables = [getattr(layer, name, None) for name in names]
+    plain = [variable for variable in variables if variable is not None]
     if not layer.renorm or len(store.keys()) != len(plain):
         return False
     for index, variable in enumerate(plain):

@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from batchnorm.representation import layer_text
+
 Tensor = Any
 Shape = Sequence[int | None]
 Normalization = Any  # a keras.layers.Layer, a function that makes one, or None; Keras has no types
@@ -44,6 +46,17 @@ class Normalized(keras.layers.Layer):
             "normalization": self.normalization,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+    def __repr__(self) -> str:
+        """Keras's, and the filters and the normalization."""
+        shown: dict[str, Any] = {"filters": self.filters}
+        if self.normalization is None:
+            return layer_text(self, {**shown, "normalization": None})
+        config = self.normalization["config"]
+        slots = ("classes", "statistics", "moving", "renorm", "adjustment", "affine", "activation")
+        own = {name: config[name] for name in slots if config.get(name)}
+        normalization = {"class_name": self.normalization["class_name"], "config": own}
+        return layer_text(self, {**shown, "normalization": normalization})
 
     def new_convolution(
         self, name: str, shape: Shape, filters: int, size: int, stride: int = 1, bias: bool = False

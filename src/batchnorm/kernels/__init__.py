@@ -6,9 +6,9 @@ from importlib.util import find_spec
 import keras
 
 from batchnorm.kernels import reference
-from batchnorm.kernels.plan import Kernel, Plan, moments_dtype, plan
+from batchnorm.kernels.plan import Kernel, Plan, channel_axes, moments_dtype, plan
 
-__all__ = ["Kernel", "Plan", "choose", "moments_dtype", "plan"]
+__all__ = ["Kernel", "Plan", "channel_axes", "choose", "moments_dtype", "plan"]
 
 
 def _native() -> tuple[Kernel, ...]:

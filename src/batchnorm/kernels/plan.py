@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from numbers import Integral
 from typing import Any, Protocol
 
 from keras import ops
@@ -54,15 +55,26 @@ class Plan:
 
         Args:
             value: a number; `(C,)`, a value per channel, here for each of `axis` a size; the same
-                with samples in front, `(N, C)`; or, where the batch is grouped, without groups.
+                with samples in front, `(N, C)`; a map; or, where the batch is grouped, without
+                groups.
         """
         given, kept = 0 if isinstance(value, int | float) else len(value.shape), len(self.axis)
-        if given == 0:
+        if given == 0 or self.is_map(value):
             return value
         if given > kept:  # per sample
             return ops.expand_dims(value, self.axes[1:])
         shared = self.axis[:1] if self.grouped and given < kept else ()
         return ops.expand_dims(value, tuple(sorted(self.axes + shared)))
+
+    def is_map(self, value: Tensor) -> bool:
+        """Tells whether a value has the input's rank, and may differ along measured axes.
+
+        Args:
+            value: as for `spread`.
+        """
+        rank = 0 if isinstance(value, int | float) else len(value.shape)
+        samples = 0 if 0 in self.axis and not self.grouped else 1
+        return rank > len(self.axis) + samples
 
     def parameter_shape(self, shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """Of gamma, beta and the state: `(C,)`; for several axes, 1 on all the others."""
@@ -98,9 +110,33 @@ def plan(shape: Sequence[Any], axis: int | Sequence[int], dtype: str) -> Plan:
         `Plan`, with the axes counted from 0.
 
     Raises:
-        ValueError: an axis is out of range or there twice, or `dtype` is complex.
+        ValueError: an axis is no integer, out of range or there twice, or `dtype` is complex.
     """
-    return _plan(known(shape), axis if isinstance(axis, int) else tuple(axis), dtype)
+    return _plan(known(shape), axis if type(axis) is int else channel_axes(axis), dtype)
+
+
+def channel_axes(axis: Any) -> int | tuple[int, ...]:
+    """Checks the type of a channel axis, or of several.
+
+    Args:
+        axis: an integer, or a sequence of integers; those of NumPy, too.
+
+    Returns:
+        An `int`, or a tuple of them.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    several = axis.tolist() if hasattr(axis, "tolist") else axis
+    several = several if isinstance(several, Sequence) and not isinstance(axis, str) else [several]
+    integers = [isinstance(each, Integral) and not isinstance(each, bool) for each in several]
+    if not integers or not all(integers):
+        raise ValueError(
+            f"axis must be an integer, or several like (1, 3); received {axis!r}. It is the "
+            "channel axis: -1 for channels last (NHWC), 1 for channels first (NCHW)."
+        )
+    axes = tuple(int(each) for each in several)
+    return axes if isinstance(axis, Sequence) or len(axes) != 1 else axes[0]
 
 
 @lru_cache(1024)
@@ -148,7 +184,7 @@ class Kernel(Protocol):
         Args:
             plan: of `x`.
             x: the input, `(N, ..., C)` or with the channels at `plan.axis`.
-            affine: what is done after normalizing; per channel, per sample or numbers, see
+            affine: what is done after normalizing; per channel, per sample, maps or numbers, see
                 `Plan.spread`.
             epsilon: added to the variance under the root.
             prior: mean and variance `(C,)` that stand in where there is no weight.

@@ -6,9 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from batchnorm.affine import PerClass
 from batchnorm.blocks import ResidualBlock
 from batchnorm.blocks.normalized import whole
+from batchnorm.condition import PerClass
 from batchnorm.layer import BatchNormalization
 from batchnorm.spectral import SpectralNormalization
 
