@@ -24,7 +24,9 @@ def write(folder: Path, values: Mapping[str, Any], name: str = "model.ckpt", **s
             value = value if isinstance(value, tf.Tensor) else np.asarray(value)
             kept[key] = v1.Variable(value, name="value", use_resource=False)
         session.run(v1.global_variables_initializer())
-        return str(v1.train.Saver(kept, **saver).save(session, str(folder / name)))
+        return str(
+            v1.train.Saver(kept, **saver).save(session, f"{folder}/{name}")
+        )  # pathlib cuts a slash
 
 
 def numbers(*shape: int, dtype: str = "float32") -> Array:

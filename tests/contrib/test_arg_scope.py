@@ -196,7 +196,8 @@ def test_what_a_scope_can_set() -> None:
         ([convolve, plain], {"stride": 2}, ValueError, "^plain of tests.* is not decorated"),
         ([convolve, None], {"stride": 2}, ValueError, "^None of .* is not decorated"),
         ({}, {"stride": 2}, ValueError, "used again .* received stride"),
-        ([convolve], {"strides": 2}, TypeError, "^convolve has no .*'strides'; did you .*'stride'"),
+        ([convolve], {"strides": 2}, TypeError, "^convolve has no .*'strides'. .*called 'stride'"),
+        ([convolve], {"strid": 2}, TypeError, "^convolve has no .*'strid'. Did you .*'stride'"),
         (
             [convolve, dense],
             {"stride": 2},

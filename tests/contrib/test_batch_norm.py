@@ -66,13 +66,24 @@ def variable(value: bool) -> Any:
         bool,
         int,
         np.bool_,
+        np.asarray,
         tf.constant,
         variable,
         lambda value: tf.placeholder_with_default(value, []),
         lambda value: tf.placeholder_with_default(value, None),
         lambda value: tf.equal(variable(True), value),
     ],
-    ids=["bool", "int", "np.bool_", "constant", "variable", "default", "no rank", "computed"],
+    ids=[
+        "bool",
+        "int",
+        "np.bool_",
+        "np.ndarray",
+        "constant",
+        "variable",
+        "default",
+        "no rank",
+        "computed",
+    ],
 )
 def test_what_says_whether_to_train(kind: Callable[[bool], Any], training: bool) -> None:
     x, state = drawn(), {"moving_mean": np.zeros(3), "moving_variance": np.ones(3)}

@@ -282,10 +282,11 @@ def test_a_variable_scope_with_all_it_can_have() -> None:
         ([2, 7, 7, None], {}, "static; .*channels on axis 3"),
         ([2, None, 7, 7], {"data_format": "NCHW"}, "static; .*channels on axis 1"),
         ([2, 7, 7, 3], {"data_format": "CHWN"}, "one of NWC, .* received 'CHWN'"),
+        ([2, 7, 7, 3], {"data_format": "channels_last"}, "channels_last NHWC"),
         ([2, 7, 7, 3], {"padding": "FULL"}, "SAME or VALID; received 'FULL'"),
         ([2, 7, 7, 3], {"stride": 2, "rate": 2}, "only one can be above 1; received 2 and 2"),
         ([2, 7, 7, 3], {"stride": [1, 2], "rate": [2, 1]}, "only one can be above 1"),
-        ([2, 7, 7, 3], {"stride": 0}, "stride must be an integer above 0; received 0"),
+        ([2, 7, 7, 3], {"stride": 0}, "stride must be a positive integer; received 0"),
         ([2, 7, 7, 3], {"rate": [1, 1, 1]}, "rate must be one integer, or 2 .*rank 4"),
         ([2, 7, 7, 3], {"kernel_size": 2.5}, "kernel_size must be .* received 2.5"),
         ([2, 7, 7, 3], {"num_outputs": -1}, "num_outputs must be .* received -1"),
@@ -295,6 +296,26 @@ def test_errors(shape: Any, options: dict[str, Any], text: str) -> None:
     options = {"num_outputs": 4, "kernel_size": 3} | options
     with graph(), pytest.raises(ValueError, match=text):
         convolution(tf.placeholder(tf.float32, shape), **options)
+
+
+def test_whole_floats_are_sizes() -> None:
+    """Public code writes `n / 2`."""
+    with graph():
+        x = tf.zeros([2, 8, 8, 3])
+        assert conv2d(x, 16.0, 6 / 2, stride=4 / 2).shape.as_list() == [2, 4, 4, 16]
+        assert conv2d(x, np.float64(4), [3.0, 1.0], stride=[2.0, 1]).shape.as_list() == [2, 4, 8, 4]
+        assert conv2d(x, 4, 3, rate=2.0, padding="VALID").shape.as_list() == [2, 4, 4, 4]
+        shapes = [each.shape.as_list() for each in tf.global_variables()]
+    assert shapes[::2] == [[3, 3, 3, 16], [3, 1, 3, 4], [3, 3, 3, 4]]
+
+
+@pytest.mark.parametrize("name", ["num_outputs", "kernel_size", "stride", "rate"])
+@pytest.mark.parametrize("value", [16.5, 0.5, np.float32(2.5)])
+def test_fractions_are_no_sizes(name: str, value: Any) -> None:
+    options = {"num_outputs": 4, "kernel_size": 3} | {name: value}
+    text = rf"{name} must be a positive integer; received .*{value}\)?, which is not whole"
+    with graph(), pytest.raises(ValueError, match=text):
+        convolution(tf.zeros([2, 8, 8, 3]), **options)
 
 
 def test_eager_code() -> None:

@@ -14,6 +14,7 @@ if keras.backend.backend() != "tensorflow":
 
 import tensorflow.compat.v1 as tf
 
+from batchnorm import contrib
 from batchnorm.contrib import batch_norm, variance_scaling_initializer, xavier_initializer
 from tests.contrib.graphs import run
 
@@ -60,3 +61,15 @@ def test_xavier() -> None:
     with tf.Graph().as_default():
         values = run(xavier_initializer(seed=1)([300, 40]))["y"]
     assert_close(abs(values).max(), formula["limit"], 1e-3)
+
+
+@pytest.mark.parametrize("name", ["l1_regularizer", "l2_regularizer", "l1_l2_regularizer"])
+def test_regularizers(name: str) -> None:
+    w = np.random.default_rng(0).normal(0.5, 2.0, 12)
+    scales: dict[str, Any] = (
+        {"scale": 0.3} if name != "l1_l2_regularizer" else {"scale_l1": 0.3, "scale_l2": 0.7}
+    )
+    regularizer = getattr(contrib, name)
+    formula = solve(regularizer.__doc__, w=w, **scales)
+    with tf.Graph().as_default():
+        assert_close(run(regularizer(**scales)(tf.constant(w)))["y"], formula["loss"], 1e-12)

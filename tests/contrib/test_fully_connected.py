@@ -46,6 +46,14 @@ def test_no_activation_and_no_biases() -> None:
     np.testing.assert_allclose(values["y"], expected, 1e-12)
 
 
+def test_whole_floats_are_sizes() -> None:
+    """Public code writes `n / 2`."""
+    with graph():
+        sizes: list[Any] = [16.0, np.float32(16), np.int64(16), tf.Dimension(16)]
+        for units in sizes:
+            assert fully_connected(tf.zeros([2, 5]), units).shape.as_list() == [2, 16]
+
+
 def test_default_weights_are_glorots() -> None:
     with graph():
         weights = run(fully_connected(tf.zeros([1, 500]), 100))["weights"]
@@ -163,8 +171,11 @@ def test_a_variable_scope_with_all_it_can_have() -> None:
         ([], 2, "rank 2 or more"),
         (None, 2, "static C; received the shape <unknown>"),
         ([4, None], 2, r"static C; received the shape \(4, None\)"),
-        ([4, 5], 0, "num_outputs must be an integer above 0; received 0"),
-        ([4, 5], 2.0, "num_outputs must be an integer above 0; received 2.0"),
+        ([4, 5], 0, "num_outputs must be a positive integer; received 0"),
+        ([4, 5], 2.5, "num_outputs must be a positive integer; received 2.5, which is not whole"),
+        ([4, 5], -2.0, r"num_outputs must be a positive integer; received -2.0\."),
+        ([4, 5], float("nan"), r"num_outputs must be a positive integer; received nan\."),
+        ([4, 5], "2", "num_outputs must be a positive integer; received '2'"),
     ],
 )
 def test_errors(shape: Any, units: Any, text: str) -> None:

@@ -54,6 +54,11 @@ def constant(value: Any) -> Any:
         ({"decay": 1.1}, r"decay must be a number in \[0, 1\].*1\.1"),
         ({"decay": -0.1}, r"\[0, 1\].*-0\.1"),
         ({"decay": "0.9"}, r"\[0, 1\].*'0\.9'"),
+        # batch_norm(x, is_training) gives the flag to decay, and 1 would keep all.
+        ({"decay": True}, "decay must be a number.*True.*is_training=..."),
+        ({"decay": np.bool_(False)}, "decay must be a number.*False.*is_training=..."),
+        ({"decay": constant(True)}, "decay must be a number.*bool.*is_training=..."),
+        ({"renorm": True, "renorm_decay": True}, "renorm_decay must be a number.*True"),
         ({"epsilon": -0.001}, "epsilon.*-0.001"),
         ({"batch_weights": np.ones(5)}, r"\(5,\) does not fit.*\(6, 3\)"),
         ({"batch_weights": np.ones((6, 3))}, r"\(6, 3\) does not fit.*\(6, 3\)"),
@@ -69,7 +74,7 @@ def constant(value: Any) -> Any:
     ],
 )
 def test_arguments_that_are_refused(arguments: dict[str, Any], words: str) -> None:
-    made = ("is_training", "batch_weights")
+    made = ("is_training", "batch_weights", "decay")
     with session(), pytest.raises(ValueError, match=words):
         given = {k: v() if k in made and callable(v) else v for k, v in arguments.items()}
         batch_norm(tf.constant(X), **given)

@@ -1,5 +1,6 @@
 """The layer that contrib's arguments become, against what contrib did with them."""
 
+import importlib
 from typing import Any
 
 import keras
@@ -105,8 +106,9 @@ def test_arguments(arguments: dict[str, Any], attribute: str, expected: Any) -> 
         ({"outputs_collections": "mine"}, "There are no collections"),
         ({"updates_collections": "mine"}, "'mine' has no counterpart"),
         ({"trainable": False}, r"layer\.gamma\.trainable"),
-        ({"decai": 0.9}, "did you mean 'decay'"),
+        ({"decai": 0.9}, "Did you mean 'decay'"),
         ({"data_format": "NHCW"}, "either NCHW or NHWC"),
+        ({"data_format": "channels_last"}, "channels_last NHWC"),
         ({"decay": 1.0}, r"\[0, 1\)"),
         ({"param_initializers": {"bata": "zeros"}}, "'bata'.*beta, gamma"),
         ({"param_regularizers": {"moving_mean": "l2"}}, "'moving_mean'.*beta, gamma"),
@@ -114,8 +116,12 @@ def test_arguments(arguments: dict[str, Any], attribute: str, expected: Any) -> 
         ({"version": "two"}, "version"),
         ({"version": 1.15}, r"version.*1\.15"),
         ({"rank": None}, "rank.*None"),
-        ({"momentum": 0.9}, "did you mean 'decay'"),
-        ({"axis": 1}, "did you mean 'data_format'"),
+        ({"momentum": 0.9}, "called 'decay' here"),
+        ({"axis": 1}, "called 'data_format' here.*'NCHW' for axis 1"),
+        ({"eps": 1e-5}, "called 'epsilon' here"),
+        ({"mode": 0}, "mode=0 is what happens without it"),
+        ({"virtual_batch_size": 8}, r"statistics=Ghost\(size, strided=True\)"),
+        ({"training": True}, "called 'is_training' here"),
         ({"rank": 1}, "rank"),
     ],
 )
@@ -144,7 +150,10 @@ def test_what_is_tensorflow_s_becomes_keras_s() -> None:
             "moving_mean": tf.compat.v1.zeros_initializer(),
             "moving_variance": keras.initializers.Constant(5.0),
         },
-        param_regularizers={"beta": keras.regularizers.L2(0.5)},
+        param_regularizers={
+            "beta": keras.regularizers.L2(0.5),
+            "gamma": importlib.import_module("batchnorm.contrib").l2_regularizer(0.5),
+        },
     )
     layer.build((2, 6))
     assert layer.activation is keras.activations.relu
@@ -152,4 +161,24 @@ def test_what_is_tensorflow_s_becomes_keras_s() -> None:
     assert layer.gamma_initializer.minval == 3.0 and layer.gamma_initializer.maxval == 4.0
     np.testing.assert_array_equal(to_numpy(layer.moving_mean), 0.0)
     np.testing.assert_array_equal(to_numpy(layer.moving_variance), 5.0)
-    assert to_numpy(layer.losses[0]) == 0.5 * 6 * 4.0
+    losses = sorted(float(to_numpy(loss)) for loss in layer.losses)
+    half = float(0.5 * (to_numpy(layer.gamma) ** 2).sum() / 2)
+    np.testing.assert_allclose(losses, sorted([0.5 * 6 * 4.0, half]), rtol=1e-6)
+    config = layer.get_config()["gamma_regularizer"]
+    assert config["class_name"] == "L1L2" and config["config"] == {"l1": 0.0, "l2": 0.25}
+
+
+def l2_regularizer(scale: float) -> Any:
+    """As tf_slim's."""
+
+    def l2(weights: Any) -> Any:
+        return weights.dtype.base_dtype
+
+    l2.__module__ = "tf_slim.layers.regularizers"
+    return l2
+
+
+def test_a_regularizer_of_tf_slim_needs_its_variables() -> None:
+    words = r"l2_regularizer of tf_slim.*batchnorm.contrib's.*L2\(scale / 2\)"
+    with pytest.raises(ValueError, match=words):
+        layer_from_arguments(param_regularizers={"beta": l2_regularizer(0.1)})

@@ -70,6 +70,19 @@ def test_a_normalization_by_its_name_or_by_what_it_follows(
     )
 
 
+def test_slashes_that_became_underscores(tmp_path: Path) -> None:
+    """As in the names that `layer_from_arguments` makes of scopes."""
+    scopes = ["net/block_1/conv_1", "net/block_1/conv_2", "net/block_2/conv_1"]
+    file = weights(*scopes) | normalization("net/block_1/conv_2/BatchNorm", 3)
+    prefix = write(tmp_path, file)
+    for around in ("", "net_"):
+        rows = [conv(around + scope[4:].replace("/", "_")) for scope in scopes]
+        model = stack(*rows, BatchNormalization(name=f"{around}block_1_conv_2_BatchNorm"))
+        found = sources(load_checkpoint(prefix, model))
+        for scope, layer in zip(scopes, rows, strict=True):
+            assert found[f"{layer.name}/kernel"] == f"{scope}/weights"
+
+
 def test_every_kind_of_layer(tmp_path: Path) -> None:
     model = stack(
         layers.SeparableConv2D(4, 3, name="separable"),
@@ -253,7 +266,7 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
         "c (kernel (3, 3, 3, 7))",
         "i/kernel is float32, but i/weights in the checkpoint int32",
         "'nowhere', for 'a', is no scope",
-        "names={'c':",
+        "names={'b': None, 'c': None}",
         names={"a": "nowhere"},
     )
     assert text.count("\n- ") >= 4

@@ -7,9 +7,17 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from batchnorm.contrib.checkpoint.mismatch import CheckpointMismatch as CheckpointMismatch
 from batchnorm.contrib.checkpoint.report import Report as Report
 from batchnorm.contrib.layer_from_arguments import layer_from_arguments as layer_from_arguments
 from batchnorm.contrib.load_checkpoint import load_checkpoint as load_checkpoint
+
+_OF_TF_SLIM = frozenset(
+    "apply_regularization avg_pool2d avg_pool3d bias_add conv2d_in_plane conv2d_transpose "
+    "conv3d_transpose convolution2d_transpose dropout flatten group_norm instance_norm layer_norm "
+    "linear max_pool2d max_pool3d maxout one_hot_encoding pool relu relu6 repeat separable_conv2d "
+    "separable_convolution2d softmax spatial_softmax stack sum_regularizer unit_norm".split()
+)
 
 if TYPE_CHECKING:
     from batchnorm.contrib.tensorflow import *  # noqa: F403
@@ -30,5 +38,15 @@ def __getattr__(name: str) -> Any:
     if graph is not None and name == "tensorflow":
         return graph
     if graph is None or name not in graph.__all__:
-        raise AttributeError(f"module 'batchnorm.contrib' has no attribute {name!r}")
+        raise AttributeError(f"module 'batchnorm.contrib' has no attribute {name!r}{_hint(name)}")
     return getattr(graph, name)
+
+
+def _hint(name: str) -> str:
+    """Says who has a function of `tf.contrib.layers` that is not here."""
+    if name not in _OF_TF_SLIM:
+        return ""
+    return (
+        f": tf_slim has it, and it runs on today's TensorFlow: pip install tf_slim, and call "
+        f"tf_slim.{name}; contrib.patch_tf_slim() makes tf_slim's batch_norm run, too"
+    )

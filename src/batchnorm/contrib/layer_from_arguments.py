@@ -3,11 +3,11 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import keras
 
+from batchnorm.contrib.foreign_arguments import hint
 from batchnorm.contrib.original import UPDATE_OPS, axis_of, check_parameters, original
 from batchnorm.layer import BatchNormalization
 from batchnorm.moving import Exponential, ZeroDebiased
@@ -24,15 +24,6 @@ REFUSED = {
     "outputs_collections": "There are no collections; keras.Model(inputs, layer.output) has them.",
     "trainable": "In Keras trainable=False means inference mode, too, which contrib's did not. Set "
     "layer.gamma.trainable and layer.beta.trainable to False after building it.",
-}
-# What tf.layers and Keras call it.
-RENAMED = {
-    "momentum": "decay",
-    "axis": "data_format",
-    "activation": "activation_fn",
-    "renorm_momentum": "renorm_decay",
-    "name": "scope",
-    "training": "is_training",
 }
 HARMLESS = {"reuse": (None, False), "trainable": (True,)}
 
@@ -72,7 +63,8 @@ def layer_from_arguments(
         activation_fn: activation. Of `tf.nn` those that Keras has too; others as they are.
         param_initializers: of any of beta, gamma, moving_mean and moving_variance; TensorFlow's own
             as Keras's of the same name.
-        param_regularizers: of beta and gamma.
+        param_regularizers: of beta and gamma; contrib's `l2_regularizer(scale)` becomes Keras's
+            `L2(scale / 2)`.
         updates_collections: UPDATE_OPS or `None`: the layer records a step when it is called.
         fused: whether contrib ran its fused kernel where it could, which recorded n / (n - 1) times
             the variance; the layer then has `moving=Exponential(decay, unbiased=True)`.
@@ -134,7 +126,7 @@ def layer_from_arguments(
     for name, initializer in (param_initializers or {}).items():
         options[f"{name}_initializer"] = _initializer(initializer)
     for name, regularizer in (param_regularizers or {}).items():
-        options[f"{name}_regularizer"] = regularizer
+        options[f"{name}_regularizer"] = _regularizer(regularizer)
     return BatchNormalization(
         axis=axis,
         epsilon=epsilon,
@@ -151,10 +143,10 @@ def layer_from_arguments(
 def _refuse(others: Mapping[str, Any]) -> None:
     for name, value in others.items():
         if name not in REFUSED:
-            known = [*inspect.signature(layer_from_arguments).parameters, *REFUSED]
-            nearest = RENAMED.get(name) or get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            allowed = [*inspect.signature(layer_from_arguments).parameters, *REFUSED]
+            allowed.remove("others")
             raise ValueError(
-                f"contrib's batch_norm had no argument {name!r}; did you mean {nearest!r}?"
+                f"contrib's batch_norm had no argument {name!r}. {hint(name, allowed)}"
             )
         if not any(value is each for each in HARMLESS.get(name, (None,))):
             raise ValueError(f"{name} has no counterpart in a layer's constructor. {REFUSED[name]}")
@@ -180,6 +172,18 @@ def _initializer(initializer: Any) -> Any:
     allowed = inspect.signature(kept).parameters
     config = initializer.get_config()
     return kept(**{name: value for name, value in config.items() if name in allowed})
+
+
+def _regularizer(regularizer: Any) -> Any:
+    """Keras's for contrib's; others as they are."""
+    if str(getattr(regularizer, "__module__", "")).startswith(("tf_slim.", "tensorflow.contrib.")):
+        raise ValueError(
+            f"{regularizer.__qualname__.partition('.')[0]} of tf_slim needs variables of "
+            "TensorFlow 1: give batchnorm.contrib's function of the same name, or "
+            "keras.regularizers.L2(scale / 2), which is l2_regularizer(scale)."
+        )
+    to_keras = getattr(regularizer, "to_keras", None)
+    return regularizer if to_keras is None else to_keras()
 
 
 def _activation(function: Callable[[Any], Any] | None) -> Any:

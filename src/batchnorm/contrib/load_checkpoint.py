@@ -6,11 +6,12 @@ from typing import Any
 from batchnorm.contrib.checkpoint import explain
 from batchnorm.contrib.checkpoint.fit import Source, misshapen
 from batchnorm.contrib.checkpoint.kinds import Contents
-from batchnorm.contrib.checkpoint.match import Matching
-from batchnorm.contrib.checkpoint.names import Named, Names, read_names
+from batchnorm.contrib.checkpoint.mismatch import CheckpointMismatch, Problem
+from batchnorm.contrib.checkpoint.names import Names
+from batchnorm.contrib.checkpoint.plan import Plan, plan
 from batchnorm.contrib.checkpoint.report import Report
 from batchnorm.contrib.checkpoint.saver_file import SaverFile, open_checkpoint
-from batchnorm.contrib.checkpoint.scopes import groups
+from batchnorm.contrib.checkpoint.suggest import suggest
 from batchnorm.contrib.checkpoint.targets import targets
 from batchnorm.contrib.checkpoint.values import Value, value_of
 
@@ -27,9 +28,10 @@ def load_checkpoint(
     1. by `names`;
     2. by its name: `conv1/kernel` from `conv1/weights`, where case, separators, a scope around
        the whole checkpoint, and the synonyms of "batch norm" and a few more words make no
-       difference; `conv1_bn` from `conv1/BatchNorm`, and so what normalizes the output of the
-       layer of `conv1`, in a functional model. Names with numbers that Keras gave, as in
-       `conv2d_1`, count only if the checkpoint has just the same ones;
+       difference; `block_conv1` from `block/conv1`; `conv1_bn` from `conv1/BatchNorm`, and so
+       what normalizes the output of the layer of `conv1`, in a functional model. Names with
+       numbers that Keras gave, as in `conv2d_1`, count only if the checkpoint has just the same
+       ones;
     3. by shape, if exactly one free scope has just the variables of the layer, and fits no other
        layer that has none.
 
@@ -48,9 +50,10 @@ def load_checkpoint(
             folder, for the latest checkpoint in it.
         model: built. All of its variables are loaded.
         names: a dictionary from a layer's name or path, or a variable's path, in the model to a
-            scope, or a variable, in the checkpoint; `None` for one leaves it as it is. Or a
-            function from a variable's path to a variable's name in the checkpoint, or `None` where
-            it does not know.
+            scope, or a variable, in the checkpoint; `None` for one leaves it as it is, and for a
+            pattern such as `"*/moving_mean"` all variables that are like it. Or a function from a
+            variable's path to a variable's name in the checkpoint, or `None` where it does not
+            know.
         shadows: whether to load a variable's exponential moving average,
             `.../ExponentialMovingAverage`, where there is one, in place of its value.
 
@@ -60,8 +63,9 @@ def load_checkpoint(
     Raises:
         FileNotFoundError: there is no checkpoint, or one of its files is missing.
         ImportError: TensorFlow is not installed, which reads the file on every backend.
-        ValueError: the file is damaged or was not written by a Saver; or it does not fit the model,
-            or not for certain.
+        ValueError: the file is damaged or was not written by a Saver.
+        CheckpointMismatch: it does not fit the model, or not for certain, a ValueError. Its
+            attribute `names` is what would solve that.
 
     Example:
         >>> import keras, tensorflow as tf
@@ -81,53 +85,38 @@ def load_checkpoint(
     layers = targets(model)
     file = open_checkpoint(path)
     contents = Contents(file.entries, shadows)
-    scopes = groups(contents)
-    named = read_names(names, layers, scopes, contents)
-    matching = Matching(layers, scopes, contents, named)
-    sources, reasons, problems = _planned(matching, named)
+    planned = plan(layers, contents, names)
+    sources, problems = planned.sources, planned.problems
     values = _values(sources, file, contents, problems)
     if problems:
-        raise ValueError(
-            f"{file.prefix} does not fit the model, which stays as it was:\n"
-            + "\n".join(f"- {problem}" for problem in problems)
-            + explain.advice(matching, matching.candidates())
-        )
+        entries, solved = suggest(planned)
+        unread = any(problem.kind == "value" for problem in problems)
+        remark = _remark(planned, file)
+        raise CheckpointMismatch(file.prefix, problems, entries, solved and not unread, remark)
     for source, value in zip(sources, values, strict=True):
         source.wanted.variable.assign(value.value)
+    kept = planned.matching.named.kept
     read = {name for source in sources for name in source.names}
     return Report(
         file.prefix,
         tuple(value.loaded for value in values),
-        explain.left_over(contents, set(map(contents.actual, read)), reasons),
-        tuple(each.path for layer in layers for each in layer.wanted if each in named.kept),
+        explain.left_over(contents, set(map(contents.actual, read)), planned.unused),
+        tuple(each.path for layer in layers for each in layer.wanted if each in kept),
     )
 
 
-def _planned(matching: Matching, named: Named) -> tuple[list[Source], dict[str, str], list[str]]:
-    """The sources of the variables, why others are not used, and what is wrong."""
-    sources: list[Source] = []
-    reasons: dict[str, str] = {}
-    problems = list(named.problems)
-    candidates = matching.candidates()
-    for target in matching.targets:
-        found = {
-            wanted: named.sources[wanted]
-            for wanted in named.given(target)
-            if wanted in named.sources
-        }
-        if target in matching.found:
-            fit = matching.fit(target, *matching.found[target])
-            found |= {source.wanted: source for source in fit.sources}
-            problems += fit.problems
-            reasons |= fit.unused
-        elif target in candidates:
-            problems.append(explain.unmatched(target, matching, candidates))
-        sources += [found[wanted] for wanted in target.wanted if wanted in found]
-    return sources, reasons, problems
+def _remark(planned: Plan, file: SaverFile) -> str:
+    """Says so where the checkpoint has nothing of the model."""
+    if planned.sources or len(planned.matching.targets) < 2:
+        return ""
+    return (
+        f"No layer of the model is in the checkpoint by its name and shape: it may be that of "
+        f"another model. `batchnorm import-tf1 {file.prefix} --list` shows what it holds."
+    )
 
 
 def _values(
-    sources: list[Source], file: SaverFile, contents: Contents, problems: list[str]
+    sources: list[Source], file: SaverFile, contents: Contents, problems: list[Problem]
 ) -> list[Value]:
     """The values of those that have the right shape; what is wrong is added to the problems."""
     values = []
@@ -137,5 +126,5 @@ def _values(
         try:
             values.append(value_of(source, file, contents))
         except ValueError as error:
-            problems.append(str(error))
+            problems.append(Problem(str(error), kind="value"))
     return values

@@ -69,7 +69,7 @@ def axis_of(data_format: str) -> int:
     if data_format not in ("NCHW", "NHWC"):
         raise ValueError(
             f"data_format has to be either NCHW or NHWC. Received {data_format!r}; the rank may be "
-            "any from 2."
+            "any from 2. Keras's channels_first is NCHW here, channels_last NHWC."
         )
     return 1 if data_format == "NCHW" else -1
 

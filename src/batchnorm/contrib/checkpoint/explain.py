@@ -1,10 +1,11 @@
 """What is wrong where a checkpoint does not fit a model, and what remains where it does."""
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
-from batchnorm.contrib.checkpoint.kinds import SHADOW, VARIABLE, Contents
+from batchnorm.contrib.checkpoint.kinds import SHADOW, Contents
 from batchnorm.contrib.checkpoint.match import Matching
+from batchnorm.contrib.checkpoint.problems import listed
 from batchnorm.contrib.checkpoint.report import LeftOver
 from batchnorm.contrib.checkpoint.scopes import Group, canonical
 from batchnorm.contrib.checkpoint.targets import Target
@@ -42,25 +43,8 @@ def unmatched(target: Target, matching: Matching, candidates: Candidates) -> str
         for each, groups in candidates.items()
         if each is not target and fitting[0] in groups
     ]
-    also = f" So does it {', '.join(others)}." if others else ""
+    also = f" So does it {listed(others)}." if others else ""
     return f"{target}: {_list(fitting, matching)} of the checkpoint fits it.{also}{numbers}"
-
-
-def advice(matching: Matching, candidates: Candidates) -> str:
-    """How to say what could not be found out; `candidates` as for `unmatched`."""
-    if not candidates:
-        return ""
-    entries: list[str] = []
-    shown: set[Group] = set()
-    for target, groups in list(candidates.items())[:_MOST]:
-        fitting = [each for each in groups or _near(target, matching) if each not in shown]
-        shown.update(fitting[:1])
-        entries.append(f"{target.path!r}: {fitting[0].scope if fitting else 'SCOPE'!r}")
-    more = ", ..." if len(candidates) > _MOST else ""
-    return (
-        "\nSay which scope a layer takes, if these are the right ones: "
-        f"names={{{', '.join(entries)}{more}}}; None in place of a scope leaves the layer as it is."
-    )
 
 
 def left_over(
@@ -82,7 +66,7 @@ def left_over(
 
 def _reason(name: str, contents: Contents, used: set[str]) -> str:
     kind = contents.kinds[name]
-    if kind.what == VARIABLE:
+    if kind.parameter:
         if contents.shadows and contents.shadow(name) in used:
             return "its moving average was loaded instead"
         return "no layer takes it, by name or by shape"
@@ -105,19 +89,24 @@ def _closest(target: Target, matching: Matching) -> str:
             else ""
         )
         return " There is none left." + only
-    problem = matching.fit(target, near[0]).problems[:1]
-    return f" Closest in name: {_list(near, matching)}." + "".join(f" {each}" for each in problem)
+    fit = matching.fit(target, near[0])
+    problem = "".join(f" {each.text}" for each in fit.problems[:1])
+    return f" Closest: {_list(near if fit.solvable else near[:1], matching)}.{problem}"
 
 
 def _near(target: Target, matching: Matching) -> list[Group]:
-    free = {
-        f"{canonical(group.scope)} {number}": group
-        for number, group in enumerate(matching.free())
-        if group.normalization == target.normalization
-    }
+    """Free scopes: those that fit best first, then those of names that are alike."""
     name = canonical(target.path)
-    close = get_close_matches(f"{name} 0", free, n=_MOST, cutoff=0.0)
-    return [free[each] for each in close]
+    groups = [group for group in matching.free() if group.normalization == target.normalization]
+    close = {
+        group: -SequenceMatcher(None, name, canonical(group.scope), autojunk=False).ratio()
+        for group in groups
+    }
+    fits = {group: matching.fit(target, group) for group in groups}
+    groups.sort(
+        key=lambda group: (not fits[group].solvable, len(fits[group].problems), close[group])
+    )
+    return groups[:_MOST]
 
 
 def _list(groups: Sequence[Group], matching: Matching) -> str:
@@ -127,6 +116,6 @@ def _list(groups: Sequence[Group], matching: Matching) -> str:
             f"{leaf} {matching.contents.entries[matching.contents.actual(name)].shape}"
             for leaf, name in group.leaves.items()
         )
-        texts.append(f"{group.scope} ({', '.join(shapes)})")
+        texts.append(f"{group.scope or 'variables without a scope'} ({listed(shapes)})")
     more = f" and {len(groups) - _MOST} more" if len(groups) > _MOST else ""
     return ", ".join(texts) + more

@@ -7,8 +7,10 @@ from typing import Any
 
 import keras
 
-from batchnorm.contrib.checkpoint import convert
+from batchnorm.contrib.checkpoint import convert, problems
 from batchnorm.contrib.checkpoint.kinds import PARAMETERS, Contents
+from batchnorm.contrib.checkpoint.mismatch import Problem
+from batchnorm.contrib.checkpoint.roles import plays
 from batchnorm.contrib.checkpoint.saver_file import Array
 from batchnorm.contrib.checkpoint.scopes import Group
 from batchnorm.contrib.checkpoint.targets import Target, Wanted
@@ -22,8 +24,6 @@ _NAMES = {
 }
 _DEPTHWISE = ("depthwise_weights", "depthwise_kernel", "weights", "kernel")
 _RENORM = ("renorm_mean", "renorm_stddev")
-# What a layer is to be made with where the checkpoint has a variable, and where it has none.
-_ARGUMENTS = {"gamma": "scale", "beta": "center", "bias": "use_bias", "biases": "use_bias"}
 
 
 def _itself(value: Array) -> Array:
@@ -55,19 +55,31 @@ class Fit:
 
     Attributes:
         sources: of the layer's variables, as far as there are any.
-        problems: why it does not fit, in words.
+        problems: why it does not fit.
         unused: why variables of the scope are not used, by name.
         foreign: whether some of these are unknown to such layers.
     """
 
     sources: list[Source] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     unused: dict[str, str] = field(default_factory=dict)
     foreign: bool = False
 
+    @property
+    def solvable(self) -> bool:
+        """Whether names can solve all problems, and the layer gets anything from the scope."""
+        solved = [name for problem in self.problems for name in problem.names.values()]
+        some = bool(self.sources) or any(name is not None for name in solved)
+        return some and all(problem.names for problem in self.problems)
+
 
 def fit(
-    target: Target, group: Group, contents: Contents, how: str, given: Collection[Wanted] = ()
+    target: Target,
+    group: Group,
+    contents: Contents,
+    how: str,
+    given: Collection[Wanted] = (),
+    elsewhere: Collection[str] = (),
 ) -> Fit:
     """Finds a source for each variable of a layer in a scope.
 
@@ -77,30 +89,37 @@ def fit(
         contents: of the checkpoint.
         how: the scope was found.
         given: variables of the layer that have their values from elsewhere.
+        elsewhere: variables of the checkpoint that names give to variables of the model.
     """
-    found = Fit()
+    result = Fit()
+    missing = []
     for wanted in target.wanted:
         if wanted in given:
             continue
         source = _source(target, wanted, group, how)
         if source is None:
-            found.problems.append(_missing(target, wanted, group))
+            missing.append(wanted)
             continue
-        found.sources.append(source)
+        result.sources.append(source)
         if problem := misshapen(source, contents):
-            found.problems.append(problem)
-    used = {name for source in found.sources for name in source.names}
+            result.problems.append(problem)
+    used = {name for source in result.sources for name in source.names}
     left = {leaf: name for leaf, name in group.leaves.items() if name not in used}
+    if not result.problems:  # else it is another layer's, and what else differs tells nothing
+        renamed = _renamed(missing, {n for n in left.values() if n not in elsewhere}, contents)
+        left = {leaf: name for leaf, name in left.items() if name not in renamed.values()}
+        result.problems.extend(problems.missing(target, missing, renamed, group, contents))
     taken = {leaf for each in given for leaf in leaves(target, each)}
+    another_shape = any(problem.kind == "shape" for problem in result.problems)
     for leaf, name in left.items():
-        if leaf in taken:
-            found.unused[name] = f"names gives {target.path} another value"
-        elif leaf in PARAMETERS:
-            found.problems.append(_extra(target, leaf, name, contents))
+        if leaf in taken or name in elsewhere:
+            result.unused[name] = f"names gives {target.path} another value"
+        elif leaf in PARAMETERS and not another_shape:
+            result.problems.append(problems.extra(target, leaf, name, contents))
         else:
-            found.unused[name] = _why(target, leaf)
+            result.unused[name] = _why(target, leaf)
     foreign = any("/" not in leaf and not leaf.startswith(("moving", "renorm")) for leaf in left)
-    return Fit(found.sources, found.problems, found.unused, foreign)
+    return Fit(result.sources, result.problems, result.unused, foreign)
 
 
 def leaves(target: Target, wanted: Wanted) -> tuple[str, ...]:
@@ -133,14 +152,15 @@ def named(target: Target, wanted: Wanted, name: str, contents: Contents, how: st
     return Source(wanted, (name,), how)
 
 
-def misshapen(source: Source, contents: Contents) -> str | None:
-    """What is wrong with the shape of a source, in words; `None` if nothing is."""
+def misshapen(source: Source, contents: Contents) -> Problem | None:
+    """What is wrong with the shape of a source; `None` if nothing is."""
     shape = contents.entries[contents.actual(source.names[0])].shape
     if fits(source.wanted, shape):
         return None
-    return (
+    return Problem(
         f"{source.wanted.path} has shape {source.wanted.shape}, but {source.names[0]} in the "
-        f"checkpoint {shape}."
+        f"checkpoint {shape}.",
+        kind="shape",
     )
 
 
@@ -163,6 +183,26 @@ _STEPS = "converted: log(1 - weight) / log(momentum)"
 
 def _sum(name: str) -> str:
     return f"converted: {name} / {name}_weight"
+
+
+def _renamed(
+    missing: Collection[Wanted], names: Collection[str], contents: Contents
+) -> dict[Wanted, str]:
+    """The variables of a scope that missing ones may be by shape, one each, and by their names."""
+    pairs = {
+        wanted: [
+            name for name in names if fits(wanted, contents.entries[contents.actual(name)].shape)
+        ]
+        for wanted in missing
+    }
+    result: dict[Wanted, str] = {}
+    for wanted, fitting in pairs.items():
+        likely = [name for name in fitting if plays(wanted.name, name)]
+        if not likely and len(wanted.shape) > 1:  # a kernel's shape is proof enough
+            likely = fitting
+        if len(likely) == 1 and likely[0] not in result.values():
+            result[wanted] = likely[0]
+    return result
 
 
 def _source(target: Target, wanted: Wanted, group: Group, how: str) -> Source | None:
@@ -195,38 +235,6 @@ def _converted(target: Target, wanted: Wanted, group: Group) -> Source | None:
         if count := at.get("moving_mean/local_step"):
             return Source(wanted, (count,), "converted: local_step", convert.whole)
     return None
-
-
-def _missing(target: Target, wanted: Wanted, group: Group) -> str:
-    if argument := _ARGUMENTS.get(wanted.name):
-        default = (
-            " It is what tf.contrib's batch_norm does by default." if argument == "scale" else ""
-        )
-        return (
-            f"{wanted.path} {wanted.shape} is not in the checkpoint: {group.scope} has no "
-            f"{wanted.name}. Make the layer {target.path} with {argument}=False, or leave what it "
-            f"has with names={{{wanted.path!r}: None}}.{default}"
-        )
-    if wanted.name == "step":
-        return (
-            f"{wanted.path} is not in the checkpoint, which counts no steps for {group.scope}. "
-            f"Name a variable that does, as in names={{{wanted.path!r}: 'global_step'}}; or make "
-            f"the layer {target.path} without what needs them, such as moving=ZeroDebiased(), "
-            "moving=Cumulative(), OldRenorm() or a schedule."
-        )
-    found = ", ".join(sorted(group.leaves))
-    expected = " or ".join(leaves(target, wanted))
-    return (
-        f"{wanted.path} {wanted.shape} is not in the checkpoint: {group.scope} has no {expected}. "
-        f"It has {found}."
-    )
-
-
-def _extra(target: Target, leaf: str, name: str, contents: Contents) -> str:
-    shape = contents.entries[contents.actual(name)].shape
-    argument = _ARGUMENTS.get(leaf)
-    mend = f": make it with {argument}=True" if argument else ", which is of another kind"
-    return f"{name} {shape} of the checkpoint has no place in the layer {target.path}{mend}."
 
 
 def _why(target: Target, leaf: str) -> str:

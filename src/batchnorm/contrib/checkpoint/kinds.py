@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from batchnorm.contrib.checkpoint.saver_file import FLOATS, Entry
 
-VARIABLE = "variable"
 SHADOW = "moving average of a variable"
 DEBIAS = "zero-debias"
 _SLOT = "optimizer slot"
@@ -30,17 +29,43 @@ PARAMETERS = frozenset(
 )
 
 
+_VARIABLE = "variable"
+# What parameters and state are, by the last part of their names.
+_ROLES = {
+    "weights": "kernel",
+    "weight": "kernel",
+    "kernel": "kernel",
+    "depthwise_weights": "depthwise kernel",
+    "depthwise_kernel": "depthwise kernel",
+    "pointwise_weights": "pointwise kernel",
+    "pointwise_kernel": "pointwise kernel",
+    "recurrent_kernel": "recurrent kernel",
+    "biases": "bias",
+    "bias": "bias",
+    "embeddings": "embeddings",
+    "alpha": "slopes",  # of a PReLU
+    "alphas": "slopes",
+}
+# What batch normalization calls its own, which need no other words.
+_NORMALIZATION = frozenset(
+    "gamma beta moving_mean moving_variance moving_stddev renorm_mean renorm_mean_weight "
+    "renorm_stddev renorm_stddev_weight".split()
+)
+
+
 @dataclass(frozen=True)
 class Kind:
     """What a variable is.
 
     Attributes:
-        what: in words.
+        what: in words: of a parameter its role, such as "kernel" or "moving_mean".
         owner: the variable that it belongs to, if there is one; not always in the file.
+        parameter: whether it is a variable of the model's, which a layer can take.
     """
 
     what: str
     owner: str | None = None
+    parameter: bool = False
 
 
 def kinds(entries: Mapping[str, Entry]) -> dict[str, Kind]:
@@ -72,7 +97,12 @@ def _kind(name: str, entry: Entry, names: Container[str]) -> Kind:
     if scope in names and leaf not in PARAMETERS:  # by an optimizer with a name of its own
         return Kind(_SLOT, scope)
     numbers = entry.dtype in FLOATS or entry.dtype.startswith(("int", "uint", "bool"))
-    return Kind(VARIABLE if numbers else f"{entry.dtype}, no numbers")
+    return Kind(_role(leaf), parameter=True) if numbers else Kind(f"{entry.dtype}, no numbers")
+
+
+def _role(leaf: str) -> str:
+    base = re.sub(r"_\d+$", "", leaf)  # of a second one in the scope, such as weights_1
+    return base if base in _NORMALIZATION else _ROLES.get(base, _VARIABLE)
 
 
 def _owner(scope: str, names: Container[str]) -> str | None:
@@ -100,7 +130,7 @@ class Contents:
 
     def __init__(self, entries: Mapping[str, Entry], shadows: bool) -> None:
         self.entries, self.kinds, self.shadows = entries, kinds(entries), shadows
-        plain = [name for name, kind in self.kinds.items() if kind.what == VARIABLE]
+        plain = [name for name, kind in self.kinds.items() if kind.parameter]
         self._shadows = {
             str(kind.owner): name for name, kind in self.kinds.items() if kind.what == SHADOW
         }

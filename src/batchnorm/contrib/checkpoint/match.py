@@ -1,5 +1,6 @@
 """Which scope of a checkpoint each layer is loaded from."""
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -21,6 +22,7 @@ class Matching:
 
     Attributes:
         found: the scope of each layer that has one, and how it was found.
+        prefix: the scope that all others lie in, with a "/" behind it, or "".
     """
 
     def __init__(
@@ -30,14 +32,27 @@ class Matching:
         self.found: dict[Target, tuple[Group, str]] = {
             target: (group, "names") for target, group in named.groups.items()
         }
-        self._fits: dict[tuple[Target, Group], bool] = {}
-        self._prefix = shared_prefix(group.scope for group in groups)
+        self._fits: dict[tuple[Target, Group, str], Fit] = {}
+        self._elsewhere = {name for source in named.sources.values() for name in source.names}
+        self.prefix = shared_prefix(group.scope for group in groups)
         self._beside_named()
         self.barred = self._barred()
         self._by_name(lambda path: path)
         self._by_name(canonical)
+        # Keras's names have no slashes: block_conv1 is what was block/conv1.
+        self._by_name(lambda path: canonical(path.replace("/", "_")))
+        self.settle()
+
+    def settle(self) -> None:
+        """Finds what follows from what is known: by the graph, then by shape, and again."""
         while self._by_graph() or self._by_shape():
             pass
+
+    def trial(self) -> "Matching":
+        """A copy, in which scopes can be tried."""
+        copied = copy.copy(self)
+        copied.found = dict(self.found)
+        return copied
 
     def open(self) -> list[Target]:
         """The layers that still need a scope."""
@@ -50,16 +65,19 @@ class Matching:
     def free(self) -> list[Group]:
         """The scopes that no layer has."""
         used = {group for group, _ in self.found.values()}
-        taken = {name for source in self.named.sources.values() for name in source.names}
         return [
             group
             for group in self.groups
-            if group not in used and not taken.issuperset(group.leaves.values())
+            if group not in used and not self._elsewhere.issuperset(group.leaves.values())
         ]
 
     def fit(self, target: Target, group: Group, how: str = "shape") -> Fit:
         """How a scope fits a layer, beside what is said by names."""
-        return fit(target, group, self.contents, how, self.named.given(target))
+        key = (target, group, how)
+        if key not in self._fits:
+            given = self.named.given(target)
+            self._fits[key] = fit(target, group, self.contents, how, given, self._elsewhere)
+        return self._fits[key]
 
     def fitting(self, target: Target) -> list[Group]:
         """The free scopes whose variables are just those of the layer."""
@@ -67,7 +85,7 @@ class Matching:
         return [
             group
             for group in groups
-            if self._just(target, group) and not self._elsewhere(target, group)
+            if self._just(target, group) and not self.elsewhere(target, group)
         ]
 
     def candidates(self) -> dict[Target, list[Group]]:
@@ -76,11 +94,8 @@ class Matching:
 
     def _just(self, target: Target, group: Group) -> bool:
         """Whether a scope has the variables of a layer and no others."""
-        pair = (target, group)
-        if pair not in self._fits:
-            found = self.fit(target, group)
-            self._fits[pair] = not found.problems and not found.foreign
-        return self._fits[pair]
+        result = self.fit(target, group)
+        return not result.problems and not result.foreign
 
     def _take(self, pairs: Iterable[tuple[Target, Group]], how: str) -> bool:
         """Keeps those pairs neither side of which is in another one."""
@@ -113,7 +128,7 @@ class Matching:
         return set(target.aliases)
 
     def _scopes(self, group: Group) -> set[str]:
-        return {group.scope, group.scope.removeprefix(self._prefix)}
+        return {group.scope, group.scope.removeprefix(self.prefix)}
 
     def _by_name(self, spelling: Callable[[str], str]) -> None:
         free = [(group, set(map(spelling, self._scopes(group)))) for group in self.free()]
@@ -136,7 +151,7 @@ class Matching:
         """
         families: dict[tuple[str, bool], dict[Target, str]] = {}
         for target in self.open():
-            if _automatic(target):
+            if automatic(target):
                 name = canonical(target.path)
                 key = (name.rstrip("0123456789"), target.normalization)
                 families.setdefault(key, {})[target] = name
@@ -174,7 +189,7 @@ class Matching:
             ((target, group) for target, groups in fitting.items() for group in groups), "shape"
         )
 
-    def _elsewhere(self, target: Target, group: Group) -> bool:
+    def elsewhere(self, target: Target, group: Group) -> bool:
         """Whether a normalization's scope lies in that of a layer which it does not follow.
 
         In a model without a graph nobody knows what it follows, and shapes alone do not tell.
@@ -186,7 +201,7 @@ class Matching:
         )
 
 
-def _automatic(target: Target) -> bool:
+def automatic(target: Target) -> bool:
     """Whether a layer has the name that Keras gives it: conv2d, conv2d_1, ..."""
     kind = type(target.layer).__name__.lower()
     name: str = target.layer.name.replace("_", "").rstrip("0123456789")

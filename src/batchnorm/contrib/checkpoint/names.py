@@ -1,12 +1,17 @@
 """What the argument `names` of `load_checkpoint` says, checked against model and checkpoint."""
 
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from batchnorm.contrib.checkpoint.fit import Source, misshapen, named
 from batchnorm.contrib.checkpoint.kinds import Contents
+from batchnorm.contrib.checkpoint.mismatch import Problem
+from batchnorm.contrib.checkpoint.problems import listed
 from batchnorm.contrib.checkpoint.scopes import Group
 from batchnorm.contrib.checkpoint.targets import Target, Wanted
 
@@ -22,14 +27,16 @@ class Named:
         groups: the scopes of layers.
         prefixes: the scopes of layers that layers with variables lie in, by their path.
         kept: variables that are to keep their values.
-        problems: what cannot be done, in words.
+        problems: what cannot be done.
+        accepted: what was said without a problem, as a dictionary.
     """
 
     sources: dict[Wanted, Source] = field(default_factory=dict)
     groups: dict[Target, Group] = field(default_factory=dict)
     prefixes: dict[str, str] = field(default_factory=dict)
     kept: set[Wanted] = field(default_factory=set)
-    problems: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    accepted: dict[str, str | None] = field(default_factory=dict)
 
     def given(self, target: Target) -> list[Wanted]:
         """The variables of a layer about which nothing is left to find out."""
@@ -60,15 +67,20 @@ def read_names(
                 name = names(wanted.path)
                 if name is not None and reader.is_name(f"names({wanted.path!r})", name):
                     reader.variable(target, wanted, wanted.path, name)
+                    if wanted in reader.found.sources:
+                        reader.found.accepted[wanted.path] = name
         return reader.found
     if not isinstance(names, Mapping):
         raise ValueError(
             "names must be a dictionary from layers or variables of the model to scopes or "
             "variables of the checkpoint, a function from a variable's path, or None; received "
-            f"{names!r}."
+            f"{reprlib.repr(names)}."
         )
     for key, name in names.items():
+        before = len(reader.found.problems)
         reader.entry(key, name)
+        if len(reader.found.problems) == before:
+            reader.found.accepted[key] = name
     return reader.found
 
 
@@ -87,10 +99,13 @@ class _Reader:
         if name is not None and not self.is_name(f"names[{key!r}]", name):
             return
         variables, layers = self._variables(key), self._layers(key)
+        if "*" in key and not variables and not layers:
+            self._pattern(key, name)
+            return
         inside = [each for each in self.targets if any(_below(key, a) for a in each.aliases)]
         paths = [wanted.path for _, wanted in variables] or [each.path for each in layers]
         if len(paths) > 1:
-            shown = ", ".join(paths)
+            shown = listed(paths)
             self._problem(f"names: {key!r} may be any of {shown}; write the whole path.")
         elif not paths and not inside:
             known = [wanted.path for each in self.targets for wanted in each.wanted]
@@ -108,6 +123,20 @@ class _Reader:
         else:
             self._prefix(key, name)
 
+    def _pattern(self, key: str, name: str | None) -> None:
+        """Of variables that are to keep their values."""
+        matching = [
+            wanted
+            for target in self.targets
+            for wanted in target.wanted
+            if any(map(partial(fnmatchcase, pat=key), self._paths(target, wanted)))
+        ]
+        if name is not None:
+            self._problem(f"names: the pattern {key!r} can only have the value None.")
+        elif not matching:
+            self._problem(f"names: no variable of the model is like {key!r}.")
+        self.found.kept.update(matching)
+
     def is_name(self, where: str, name: Any) -> bool:
         """Whether a value is a name; if not, that is a problem."""
         if not isinstance(name, str):
@@ -119,8 +148,12 @@ class _Reader:
             (target, wanted)
             for target in self.targets
             for wanted in target.wanted
-            if key in (wanted.path, f"{target.path}/{wanted.name}", wanted.variable.path)
+            if key in self._paths(target, wanted)
         ]
+
+    @staticmethod
+    def _paths(target: Target, wanted: Wanted) -> tuple[str, ...]:
+        return wanted.path, f"{target.path}/{wanted.name}", wanted.variable.path
 
     def _layers(self, key: str) -> list[Target]:
         return [target for target in self.targets if key in target.aliases] or [
@@ -143,7 +176,8 @@ class _Reader:
         source = named(target, wanted, name, self.contents, "names")
         self.found.sources[wanted] = source
         if problem := misshapen(source, self.contents):
-            self._problem(problem)
+            self.found.problems.append(problem)
+            del self.found.sources[wanted]
 
     def _layer(self, target: Target, key: str, name: str) -> None:
         scopes = [each for each in self.groups if each.scope == name.rstrip("/")]
@@ -152,7 +186,7 @@ class _Reader:
             self.found.groups[target] = fitting[0]
             return
         if scopes:
-            has = ", ".join(sorted(scopes[0].leaves))
+            has = listed(sorted(scopes[0].leaves))
             self._problem(f"names: {name!r}, for {key!r}, has {has}, which {target} cannot take.")
             return
         is_variable = name in self.contents.entries
@@ -171,7 +205,8 @@ class _Reader:
 
     def _problem(self, text: str, wrong: str = "", known: Iterable[str] = ()) -> None:
         close = get_close_matches(wrong, sorted(set(known)), n=3, cutoff=0.4)
-        self.found.problems.append(text + (f" Close: {', '.join(close)}." if close else ""))
+        text += f" Close: {', '.join(close)}." if close else ""
+        self.found.problems.append(Problem(text, kind="names"))
 
 
 def _below(path: str, other: str) -> bool:

@@ -1,17 +1,30 @@
 """Checkpoints of `tf.train.Saver`: where they lie, what they hold, and their values."""
 
+import math
 import os
-import re
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from batchnorm.contrib.checkpoint.prefix import check_shards, data_size, find_prefix
+
 Array = npt.NDArray[Any]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
-_ENDINGS = re.compile(r"(.+)\.(?:index|meta|data-\d+-of-\d+)")
+# How files begin that are taken for checkpoints, and what opens them.
+_FOREIGN = (
+    (b"\x89HDF", "It is HDF5: keras.models.load_model or model.load_weights reads it."),
+    (b"PK\x03\x04", "It is a ZIP archive, as Keras, NumPy and PyTorch write: load it with these."),
+    (b"\x80", "It is a pickle, as PyTorch writes: torch.load reads it."),
+)
+
+
+_SIZES = {name: np.dtype(name).itemsize for name in FLOATS if name != "bfloat16"} | {
+    "bfloat16": 2,
+    **{f"{kind}{bits}": bits // 8 for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+}
+_COPY = "Copy the files of the checkpoint again from where they were written."
 
 
 class Entry(NamedTuple):
@@ -39,7 +52,7 @@ class SaverFile:
     """
 
     def __init__(self, prefix: str, reader: Any) -> None:
-        self.prefix, self._reader = prefix, reader
+        self.prefix, self._reader, self._size = prefix, reader, data_size(prefix)
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
         self.entries = {
             name: Entry(tuple(shapes[name]), dtypes[name].name) for name in sorted(shapes)
@@ -51,13 +64,21 @@ class SaverFile:
         Raises:
             ValueError: the file is damaged where the value lies.
         """
+        shape, dtype = self.entries[name]
+        if dtype in _SIZES and self._size is not None:
+            declared = math.prod(shape) * _SIZES[dtype]
+            if declared > self._size:
+                raise ValueError(
+                    f"{self.prefix} is damaged: {name} cannot be read (its shape {shape} takes "
+                    f"{declared:,} bytes, all files have {self._size:,}). {_COPY}"
+                )
         try:
             return np.asarray(self._reader.get_tensor(name))
         # TensorFlow documents no list; 2.21 raises OpError and IndexError.
         except Exception as error:
-            raise ValueError(f"{self.prefix} is damaged: {name} cannot be read ({error}).") from (
-                error
-            )
+            raise ValueError(
+                f"{self.prefix} is damaged: {name} cannot be read ({_line(error)}). {_COPY}"
+            ) from error
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> SaverFile:
@@ -81,14 +102,16 @@ def open_checkpoint(path: str | os.PathLike[str]) -> SaverFile:
             "Checkpoints are read by TensorFlow, which is not installed: "
             "pip install 'batchnorm[tensorflow]'"
         ) from error
-    prefix = _latest(Path(path), tf) if Path(path).is_dir() else _prefix(Path(path))
-    _check_shards(prefix)
+    prefix = find_prefix(path, tf)
+    check_shards(prefix)
     try:
-        file = SaverFile(prefix, tf.train.load_checkpoint(prefix))
+        # Not tf.train.load_checkpoint, which takes a prefix for the folder of the same name.
+        file = SaverFile(prefix, tf.compat.v1.train.NewCheckpointReader(prefix))
     # TensorFlow documents no list; 2.21 raises OpError, DataLossError and others.
     except Exception as error:
         raise ValueError(
-            f"{prefix} is damaged, or no checkpoint of tf.train.Saver ({error})."
+            f"{_readable(prefix)} is damaged, or no checkpoint of tf.train.Saver "
+            f"({_line(error)}). {_remedy(prefix)}"
         ) from error
     if any(name.endswith("/.ATTRIBUTES/VARIABLE_VALUE") for name in file.entries):
         raise ValueError(
@@ -99,62 +122,22 @@ def open_checkpoint(path: str | os.PathLike[str]) -> SaverFile:
     return file
 
 
-def _latest(folder: Path, tf: Any) -> str:
-    latest: str | None = tf.train.latest_checkpoint(str(folder))
-    if latest is None:
-        raise FileNotFoundError(
-            f"{folder} does not say which of its checkpoints is the latest, because its file "
-            f"'checkpoint' is missing or names none that is there. {_nearby(folder)}"
-        )
-    return latest
+def _readable(prefix: str) -> str:
+    """The file that a checkpoint is opened by."""
+    index = f"{prefix}.index"
+    return index if os.path.isfile(index) else prefix
 
 
-def _prefix(path: Path) -> str:
-    if path.name == "checkpoint" and path.is_file():
-        raise ValueError(
-            f"{path} only says which checkpoint is the latest. Give its folder, {path.parent}, or "
-            f"the checkpoint itself. {_nearby(path.parent)}"
-        )
-    named = _ENDINGS.fullmatch(str(path))
-    prefix = named[1] if named else str(path)
-    # A file of format V1 has the name of the prefix itself.
-    if not any(Path(each).is_file() for each in (f"{prefix}.index", prefix)):
-        found = f"{path} exists, but {prefix}.index does not" if path.exists() else None
-        raise FileNotFoundError(
-            f"{found or f'{path} does not exist'}. Expected the prefix of a checkpoint such as "
-            f"model.ckpt-6, one of its files, or its folder. {_nearby(path.parent)}"
-        )
-    return prefix
+def _remedy(prefix: str) -> str:
+    with open(_readable(prefix), "rb") as file:
+        start = file.read(4)
+    for magic, remedy in _FOREIGN:
+        if start.startswith(magic):
+            return remedy
+    return f"{_COPY} Other files, such as frozen graphs (.pb), are not read here."
 
 
-def _check_shards(prefix: str) -> None:
-    """The index alone can be read without the data, which would be missed too late."""
-    if not Path(f"{prefix}.index").is_file():
-        return
-    folder, name = Path(prefix).parent, re.escape(Path(prefix).name)
-    found = [
-        (int(match[1]), int(match[2]))
-        for file in folder.iterdir()
-        if (match := re.fullmatch(rf"{name}\.data-(\d+)-of-(\d+)", file.name))
-    ]
-    count = max((count for _, count in found), default=1)
-    missing = [
-        f"{prefix}.data-{number:05d}-of-{count:05d}"
-        for number in range(count)
-        if (number, count) not in found
-    ]
-    if missing:
-        raise FileNotFoundError(
-            f"{', '.join(missing)} is missing beside {prefix}.index: the values are in it. Copy "
-            "all files of the checkpoint."
-        )
-
-
-def _nearby(folder: Path) -> str:
-    if not folder.is_dir():
-        return f"The folder {folder} does not exist."
-    prefixes = sorted(file.name.removesuffix(".index") for file in folder.glob("*.index"))
-    if not prefixes:
-        return f"There is no checkpoint in {folder}."
-    shown = ", ".join(prefixes[:10]) + (", ..." if len(prefixes) > 10 else "")
-    return f"In {folder} there is: {shown}."
+def _line(error: Exception) -> str:
+    """What TensorFlow says, in one line."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else f"{text[:200]}..."

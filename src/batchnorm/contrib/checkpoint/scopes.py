@@ -54,6 +54,8 @@ def groups(contents: Contents) -> list[Group]:
 def _normalizes(scope: str, leaf: str, leaves: set[str]) -> bool:
     if leaves & {"moving_mean", "moving_variance"}:
         return leaf in ("gamma", "beta") or leaf.startswith(("moving_", "renorm_"))
+    if leaves & {"weights", "weight", "kernel"}:  # of a layer and its normalization, without those
+        return leaf in ("gamma", "beta")
     base, _, last = canonical(scope).rpartition("/")
     return bool(re.fullmatch(r"norm\d*", last)) and not base.endswith(_OTHER_NORMALIZATIONS)
 

@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import keras
 
 Layer = Any
 Variable = Any
+
+_SHOWN = 6  # variables or layers that a text names
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +32,7 @@ class Wanted:
     path: str
     squeezes: bool = False
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Of the variable."""
         return tuple(self.variable.shape)
@@ -70,7 +73,9 @@ class Target:
 
     def __str__(self) -> str:
         """The path and what the layer has."""
-        return f"{self.path} ({', '.join(f'{each.name} {each.shape}' for each in self.wanted)})"
+        variables = [f"{each.name} {each.shape}" for each in self.wanted[:_SHOWN]]
+        more = ", ..." if len(self.wanted) > _SHOWN else ""
+        return f"{self.path} ({', '.join(variables)}{more})"
 
 
 def targets(model: Layer) -> list[Target]:
@@ -91,7 +96,8 @@ def targets(model: Layer) -> list[Target]:
     needing = (keras.layers.BatchNormalization, keras.layers.Dense, *_convolutions())
     unbuilt = [path for layer, path in layers if isinstance(layer, needing) and not layer.built]
     if unbuilt or not model.weights:
-        what = ", ".join("/".join(path) for path in unbuilt) or model.name
+        what = ", ".join("/".join(path) for path in unbuilt[:_SHOWN]) or model.name
+        what += f" and {len(unbuilt) - _SHOWN} more" if len(unbuilt) > _SHOWN else ""
         raise ValueError(
             f"{what} has no variables yet: call model.build(input_shape), or the model on inputs, "
             "before its checkpoint is loaded."

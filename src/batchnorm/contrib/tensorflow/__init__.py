@@ -22,6 +22,12 @@ from batchnorm.contrib.tensorflow.initializers import (
     variance_scaling_initializer,
     xavier_initializer,
 )
+from batchnorm.contrib.tensorflow.patch_tf_slim import patch_tf_slim
+from batchnorm.contrib.tensorflow.regularizers import (
+    l1_l2_regularizer,
+    l1_regularizer,
+    l2_regularizer,
+)
 
 __all__ = [
     "add_arg_scope",
@@ -38,6 +44,10 @@ __all__ = [
     "current_arg_scope",
     "fully_connected",
     "has_arg_scope",
+    "l1_l2_regularizer",
+    "l1_regularizer",
+    "l2_regularizer",
+    "patch_tf_slim",
     "variance_scaling_initializer",
     "xavier_initializer",
 ]

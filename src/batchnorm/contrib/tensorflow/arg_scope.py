@@ -1,14 +1,17 @@
 """Defaults for the arguments of functions, within a block: `arg_scope`."""
 
-import difflib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MethodType
 from typing import Any, Generic, ParamSpec, TypeVar
+
+from tensorflow.autograph.experimental import do_not_convert
+
+from batchnorm.contrib.foreign_arguments import hint
 
 Function = Callable[..., Any]
 # By a function's key, the defaults of its arguments.
@@ -163,14 +166,35 @@ class _Scoped(Generic[P, R]):
         self.parameters = tuple(inspect.signature(function).parameters.values())
         ordered = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self._ordered = [each.name for each in self.parameters if each.kind in ordered]
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        self._named = [each.name for each in self.parameters if each.kind in named]
+        self._takes_any = any(each.kind is each.VAR_KEYWORD for each in self.parameters)
         _decorated[self._key] = self
 
+    # Graph code is written out already: AutoGraph would rewrite it all, and warn where it cannot.
+    @do_not_convert  # type: ignore[untyped-decorator]
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         slim, ours = _slim(), current_arg_scope().get(self._key, {})
         theirs = slim.current_arg_scope().get(self._key, {}) if slim else {}
         passed = self._ordered[: len(args)]
         defaults = {name: given for name, given in {**theirs, **ours}.items() if name not in passed}
-        return self._function(*args, **{**defaults, **kwargs})
+        arguments = {**defaults, **kwargs}
+        self.check_names(arguments)
+        return self._function(*args, **arguments)
+
+    def check_names(self, arguments: Iterable[str]) -> None:
+        """Refuses arguments that the function does not have.
+
+        Args:
+            arguments: names.
+
+        Raises:
+            TypeError: there is one; the message says what it is called here.
+        """
+        for name in arguments:
+            if name not in self._named and not self._takes_any:
+                function = getattr(self._function, "__name__", repr(self._function))
+                raise TypeError(f"{function} has no argument {name!r}. {hint(name, self._named)}")
 
     @property
     def _key_op(self) -> str:
@@ -207,20 +231,5 @@ def _check(function: Any, arguments: Mapping[str, Any]) -> str:
             "arg_scope, which batchnorm.contrib's functions obey, too."
         )
     key: str = function._key_op
-    parameters = _decorated[key].parameters
-    if any(each.kind is each.VAR_KEYWORD for each in parameters):
-        return key
-    allowed = [
-        each.name
-        for each in parameters
-        if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
-    ]
-    for argument in arguments:
-        if argument not in allowed:
-            close = difflib.get_close_matches(argument, allowed, 1)
-            raise TypeError(
-                f"{name} has no argument {argument!r}"
-                + (f"; did you mean {close[0]!r}?" if close else ".")
-                + f" It takes {', '.join(allowed)}."
-            )
+    _decorated[key].check_names(arguments)
     return key

@@ -19,7 +19,7 @@ from batchnorm.contrib.tensorflow.variables import (
 
 Tensor = Any
 Function = Callable[..., Tensor]
-Sizes = int | Sequence[int]
+Sizes = float | Sequence[float]  # whole numbers, such as n / 2
 P = ParamSpec("P")
 
 FORMATS = ("NWC", "NCW", "NHWC", "NCHW", "NDHWC", "NCDHW")
@@ -28,7 +28,7 @@ FORMATS = ("NWC", "NCW", "NHWC", "NCHW", "NDHWC", "NCDHW")
 @add_arg_scope
 def convolution(
     inputs: Tensor,
-    num_outputs: int,
+    num_outputs: float,
     kernel_size: Sizes,
     stride: Sizes = 1,
     padding: str = "SAME",
@@ -57,8 +57,8 @@ def convolution(
     Args:
         inputs: `(N, W, C)`, `(N, H, W, C)` or `(N, D, H, W, C)`; `(N, C, ...)` if `data_format`
             says so. C is static.
-        num_outputs: the filters, above 0.
-        kernel_size: of the window, one integer or one for each spatial axis.
+        num_outputs: the filters, above 0; a whole float such as 32 / 2, too.
+        kernel_size: of the window, one integer or one for each spatial axis; whole floats, too.
         stride: of the window, likewise.
         padding: SAME or VALID.
         data_format: where the channels are: the second axis for NCW, NCHW and NCDHW, the last one
@@ -95,7 +95,8 @@ def convolution(
     """
     if data_format not in (None, *FORMATS):
         raise ValueError(
-            f"data_format must be None or one of {', '.join(FORMATS)}; received {data_format!r}."
+            f"data_format must be None or one of {', '.join(FORMATS)}; received {data_format!r}. "
+            "Keras's channels_first is NCHW here, channels_last NHWC."
         )
     if str(padding).upper() not in ("SAME", "VALID"):
         raise ValueError(f"padding must be SAME or VALID; received {padding!r}.")

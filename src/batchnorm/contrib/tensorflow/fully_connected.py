@@ -22,7 +22,7 @@ Function = Callable[..., Tensor]
 @add_arg_scope
 def fully_connected(
     inputs: Tensor,
-    num_outputs: int,
+    num_outputs: float,
     activation_fn: Function | None = tf.nn.relu,
     normalizer_fn: Function | None = None,
     normalizer_params: Mapping[str, Any] | None = None,
@@ -44,7 +44,7 @@ def fully_connected(
 
     Args:
         inputs: `(N, ..., C)`; C is static. The product is over the last axis alone.
-        num_outputs: the units, above 0.
+        num_outputs: the units, above 0; a whole float such as 32 / 2, too.
         activation_fn: what is done to the outputs in the end; `None` for nothing.
         normalizer_fn: such as `batch_norm`. There are no biases then.
         normalizer_params: its arguments beside the outputs.

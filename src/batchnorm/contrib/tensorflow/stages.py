@@ -58,6 +58,14 @@ def kept(name: str, value: Any) -> Any:
     Raises:
         ValueError: it is not in [0, 1].
     """
+    flag = isinstance(value, bool | np.bool_) or (
+        tf.is_tensor(value) and value.dtype.base_dtype == tf.bool
+    )
+    if flag:
+        raise ValueError(
+            f"{name} must be a number in [0, 1], or a scalar tensor; received {value!r}. If that "
+            "says whether to train, give it by name: is_training=..."
+        )
     if tf.is_tensor(value):
         return number(value)
     if isinstance(value, np.ndarray) and value.ndim == 0:
@@ -118,6 +126,8 @@ def training_of(is_training: Any) -> Any:
     Raises:
         ValueError: it is something else.
     """
+    if isinstance(is_training, np.ndarray) and is_training.ndim == 0:
+        is_training = is_training.item()
     if isinstance(is_training, bool | int | np.bool_ | np.integer) and is_training in (0, 1):
         return bool(is_training)
     if tf.is_tensor(is_training) and is_training.dtype.base_dtype == tf.bool:

@@ -1,7 +1,9 @@
 """Variables and outputs of graph code, and the collections that contrib put them in."""
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -78,11 +80,11 @@ def collect(collections: str | Sequence[str] | None, alias: str, output: Tensor)
 
 
 def positive(name: str, value: Any) -> int:
-    """A size, which may be NumPy's or a `tf.Dimension`.
+    """A size, which may be NumPy's, a `tf.Dimension`, or a whole float as `n / 2` gives.
 
     Args:
         name: of the argument.
-        value: an integer above 0.
+        value: a positive integer.
 
     Raises:
         ValueError: it is something else.
@@ -90,7 +92,15 @@ def positive(name: str, value: Any) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        number = 0
+        number = int(value) if _is_finite(value) and value == int(value) else 0
     if number < 1:
-        raise ValueError(f"{name} must be an integer above 0; received {value!r}.")
+        fraction = _is_finite(value) and value > 0
+        raise ValueError(
+            f"{name} must be a positive integer; received {value!r}"
+            + (", which is not whole: n // 2 rounds down." if fraction else ".")
+        )
     return number
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
