@@ -118,12 +118,41 @@ def test_wrong_batches(tmp_path: Path, batch: dict[str, Any], fault: str) -> Non
     assert message.endswith("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz.")
 
 
-@pytest.mark.parametrize("names", [None, ["cat"] * 9, [1] * 10, [b"\xff"] * 10])
-def test_wrong_names(tmp_path: Path, names: object) -> None:
+@pytest.mark.parametrize(
+    "names, fault",
+    [
+        (None, "None"),
+        (["cat"] * 9, "['cat', 'cat', 'cat', 'cat', ...] of 9"),
+        ([1] * 10, "[1, 1, 1, 1, ...] of 10"),
+        ([b"\xff"] * 10, "of 10"),
+        (["b\u00fcr"] * 10, "of 10"),
+        (["a\nb"] * 10, "of 10"),
+        ([""] * 10, "of 10"),
+        (["a" * 101] * 10, "of 10"),
+        ([2 ** (10**5), *["cat"] * 9], "[an integer of 100001 bits, 'cat'"),
+        ({"cat": 1}, "a dict of 1"),
+    ],
+)
+def test_wrong_names(tmp_path: Path, names: object, fault: str) -> None:
     folder = cifar_folder(tmp_path / FOLDER)
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": names}))
-    expected = f"batches.meta: found label_names {names!r}; expected 10 names in a list. "
-    assert expected in refusal(folder)
+    message = refusal(folder)
+    assert "batches.meta: found label_names " in message and fault in message
+    assert "; expected 10 names in a list. " in message
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_names_that_print_without_end(tmp_path: Path, lists: bool) -> None:
+    """Lists of the same two lists, 60 deep: 2**60 items to print, 360 bytes to read."""
+    names: Any = "cat"
+    for _ in range(60):
+        names = [names] * 2 if lists else {"a": names, "b": names}
+    folder = cifar_folder(tmp_path / FOLDER)
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [names] * 10}))
+    assert f"a {'list' if lists else 'dict'} of 2" in refusal(folder)
+    (folder / "batches.meta").write_bytes(pickle.dumps({f"key {n}": n for n in range(10**4)}))
+    message = refusal(folder)
+    assert "of 10000; expected the key 'label_names'" in message and len(message) < 500
 
 
 def test_a_damaged_batch(tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ def test_a_named_folder_is_the_only_one_tried(cache: Path, tmp_path: Path) -> No
     assert "found none of the files" in refusal(tmp_path / "empty")
     (tmp_path / "file").touch()
     assert "found a file, not a folder" in refusal(tmp_path / "file")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert f"found a link to {tmp_path / 'nowhere'}, which does not" in refusal(tmp_path / "link")
 
 
 def test_names_the_files_that_are_missing(tmp_path: Path) -> None:
@@ -116,7 +118,10 @@ def test_wrong_label(tmp_path: Path) -> None:
 def test_wrong_count(tmp_path: Path) -> None:
     folder = fashion_folder(tmp_path / "here")
     path = replace(folder, "t10k-labels-idx1-ubyte", np.zeros(9, np.uint8))
-    expected = f"{path}: found 9 labels for 10 images; expected one label for each image. "
+    expected = (
+        f"{path}: found 9 labels for the 10 images of t10k-images-idx3-ubyte.gz; expected one "
+        "label for each image. "
+    )
     assert refusal(folder).startswith(expected)
 
 

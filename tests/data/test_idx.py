@@ -1,5 +1,7 @@
 import gzip
 import io
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +72,7 @@ def test_any_change_of_a_gzip_file_is_harmless_or_refused(tmp_path: Path) -> Non
 
 def test_trailing_bytes(tmp_path: Path) -> None:
     message = refusal(tmp_path / "file", WHOLE + b"\n")
-    assert "trailing bytes: 25 bytes after the header" in message
+    assert "trailing bytes: more after the header" in message
     assert "expected 24 for the shape (2, 3, 4)" in message
     refusal(tmp_path / "file.gz", zipped(WHOLE) + b"more")
     assert "trailing bytes" in refusal(tmp_path / "file.gz", zipped(WHOLE) + zipped(b"more"))
@@ -86,6 +88,57 @@ def test_nothing_in_it(tmp_path: Path) -> None:
     empty = np.empty((0, 28, 28), np.uint8)
     message = refusal(tmp_path / "file", pack(empty))
     assert "the empty shape (0, 28, 28)" in message and "at least one item" in message
+
+
+class Counted(io.BytesIO):
+    """A file that counts what is read from it."""
+
+    count = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(size)
+        self.count += len(content)
+        return content
+
+
+@pytest.mark.parametrize(
+    "header, most",
+    [
+        (bytes(16), 16),
+        (pack(ARRAY)[:16], 16 + 24 + 1),
+        (b"\0\0\x08\x03" + b"\xff" * 12, 16),
+        (b"\0\0\x08\x03" + b"\0\1\0\0" * 2 + b"\0\0\0\1", 16),
+    ],
+)
+def test_no_more_is_read_than_the_header_claims(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: bytes, most: int
+) -> None:
+    stream = Counted(header + bytes(10**6))
+    monkeypatch.setattr(Path, "open", lambda path, mode: stream)
+    with pytest.raises(DataError):
+        idx.read(tmp_path / "file", 3, "")
+    assert stream.count == most
+
+
+def test_zeros_without_end(tmp_path: Path) -> None:
+    """Gigabytes, of which a gzip file has a thousandth: members may follow each other."""
+    start = time.perf_counter()
+    zeros = gzip.compress(bytes(10**7), mtime=0)
+    refusal(tmp_path / "file.gz", zeros * 300)
+    refusal(tmp_path / "file.gz", gzip.compress(WHOLE) + zeros * 300)
+    assert time.perf_counter() - start < 10
+
+
+def test_a_header_that_claims_too_much(tmp_path: Path) -> None:
+    header = b"\0\0\x08\x03" + b"\0\1\0\0" * 3
+    message = refusal(tmp_path / "file", header)
+    assert "found the shape (65536, 65536, 65536) of 281,474,976,710,656 bytes" in message
+    assert "expected at most 1,073,741,824 bytes" in message
+    # What is allowed is not allocated before it is there.
+    tracemalloc.start()
+    refusal(tmp_path / "file", b"\0\0\x08\x03" + b"\0\0\x03\xff" * 3)
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
 
 
 def test_not_a_gzip_file(tmp_path: Path) -> None:

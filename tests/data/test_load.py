@@ -2,6 +2,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,8 +32,30 @@ def test_unknown_name(wrong: str, nearest: str) -> None:
         classes(wrong)
     assert str(caught.value) == message
     assert repr(wrong) in message
-    assert f"the nearest name is {nearest!r}" in message
+    assert f"did you mean {nearest!r}?" in message
     assert all(repr(name) in message for name in NAMES)
+
+
+@pytest.mark.parametrize("wrong", ["imagenet", "", "a" * 10**6, 5, None, ["cifar10"], "\x1b[31m"])
+def test_a_name_that_resembles_none_gets_no_suggestion(wrong: Any) -> None:
+    with pytest.raises(ValueError) as caught:
+        load(wrong)
+    message = str(caught.value)
+    assert "did you mean" not in message and "Allowed are 'fashion-mnist-sample'" in message
+    assert len(message) < 250 and message.isprintable()
+
+
+def test_a_data_set_shows_its_shapes(tmp_path: Path) -> None:
+    folder = cifar_folder(tmp_path / "here")
+    assert repr(load("cifar10", folder)) == (
+        "Dataset(name='cifar10', train=Split(images=uint8 (15, 32, 32, 3), labels=int64 (15,)), "
+        "test=Split(images=uint8 (3, 32, 32, 3), labels=int64 (3,)), "
+        "classes=['airplane', 'automobile', 'bird', 'cat', ...] of 10)"
+    )
+    whole = load("fashion-mnist-sample")
+    assert "(6000, 28, 28, 1)" in repr(whole)
+    many = whole._replace(name="a" * 999, classes=("b" * 999,) * 999)
+    assert len(repr(many)) < 700
 
 
 def test_each_name_loads_its_data_set(tmp_path: Path) -> None:
@@ -48,6 +71,12 @@ def test_each_name_loads_its_data_set(tmp_path: Path) -> None:
             assert split.labels.dtype == "int64"
             assert split.labels.shape == (len(split.images),)
             assert split.images.flags.writeable
+
+
+def test_a_data_error_is_bounded_and_printable() -> None:
+    error = DataError("file", f"it says {'a' * 10**6} \x1b[31m\n", "that", "Do so.")
+    assert len(str(error)) < 500
+    assert str(error).isprintable() and str(error).endswith("\\x1b[31m\\n; expected that. Do so.")
 
 
 def test_data_error_survives_pickling() -> None:

@@ -129,13 +129,21 @@ def test_a_made_sample_is_read() -> None:
     [
         (
             {"train_images": np.zeros((20, 28, 28), np.uint8)},
-            "found uint8 (20, 28, 28); expected uint8 (20, 28, 28, 1).",
+            "found train_images of uint8 (20, 28, 28); expected uint8 (20, 28, 28, 1).",
         ),
-        ({"test_images": np.zeros((10, 28, 28, 1))}, "found float64 (10, 28, 28, 1);"),
-        ({"test_labels": np.zeros((10, 1), np.uint8)}, "found uint8 (10, 1); expected uint8 (10,)"),
+        (
+            {"test_images": np.zeros((10, 28, 28, 1))},
+            "found test_images of float64 (10, 28, 28, 1);",
+        ),
+        (
+            {"test_labels": np.zeros((10, 1), np.uint8)},
+            "found test_labels of uint8 (10, 1); expected uint8 (10,)",
+        ),
         ({"test_labels": np.zeros(9, np.uint8)}, "found 9 labels for 10 images"),
         ({"test_labels": np.full(10, 10, np.uint8)}, "found the label 10 at place 0"),
-        ({"test_labels": np.array([{}] * 10)}, "allow_pickle=False"),
+        ({"test_labels": np.array([{}] * 10)}, "found test_labels of object (10,)"),
+        ({"test_images": np.zeros((10, 28, 28, 1), np.uint8, "F")}, "found test_images of uint8"),
+        ({"test_labels": np.array(3, np.uint8)}, "found test_labels of uint8 ()"),
     ],
 )
 def test_wrong_arrays(changes: dict[str, Any], fault: str) -> None:
@@ -150,6 +158,23 @@ def test_other_files() -> None:
     np.save(stream, np.zeros(3))
     refusal(stream.getvalue())
     refusal(b"not a zip file")
+
+
+def test_arrays_that_claim_too_much() -> None:
+    """A header of 400 GB without content, and gigabytes of zeros in a few megabytes."""
+    header = io.BytesIO()
+    claim = {"descr": "|u1", "fortran_order": False, "shape": (512 * 10**6, 28, 28, 1)}
+    np.lib.format.write_array_header_1_0(header, claim)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("train_images.npy", header.getvalue())
+    assert "cannot be read (ValueError" in refusal(stream.getvalue())
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        with archive.open("train_images.npy", "w") as member:
+            for _ in range(65):
+                member.write(bytes(1 << 20))
+    assert "train_images of 68,157,440 bytes; expected at most 67," in refusal(stream.getvalue())
 
 
 def test_any_truncation_is_refused() -> None:

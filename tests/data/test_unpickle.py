@@ -1,5 +1,6 @@
 import os
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,14 +135,14 @@ def test_other_dtypes_are_refused(tmp_path: Path, array: Any, fault: str, protoc
         (
             b"cnumpy.core.numeric\n_frombuffer\n(U\x01acnumpy\nndarray\n"
             b"}X\x05\x00\x00\x00dtypeU\x01OsbK\x01\x85X\x01\x00\x00\x00CtR.",
-            "no dtype",
+            "it sets the state of a function",
         ),
         (b"c_codecs\nencode\nX\x01\x00\x00\x00aU\x05rot13\x86R.", "the encoding b'rot13'"),
         (b"c__builtin__\nbytes\nJ\xff\xff\xff\x7f\x85R.", "TypeError"),
         (b"cnumpy\ndtype\n)\x81.", "UnpicklingError"),
-        (b"U\x01aQ.", "persistent"),
-        (b"\x82\x01.", "extension"),
-        (b"].", "it holds a list"),
+        (b"U\x01aQ.", "the instruction b'Q'"),
+        (b"\x82\x01.", "the instruction b'\\x82'"),
+        (b"].", "it holds []"),
         (b"", "EOFError"),
         (b"cnumpy\ndtype", "UnpicklingError"),
     ],
@@ -150,10 +151,92 @@ def test_forged_programs_are_refused(tmp_path: Path, program: bytes, fault: str)
     assert fault in refusal(tmp_path / "file", b"\x80\x02" + program)
 
 
+def deep(value: bytes, wrap: bytes, levels: int) -> bytes:
+    """A value that holds the one before twice, so often: a few bytes for 2**levels items."""
+    steps = (wrap % (bytes([n]), bytes([n]), bytes([n + 1])) for n in range(levels))
+    return value + b"q\0" + b"".join(steps)
+
+
+TUPLES = deep(b"K\x01", b"0h%sh%s\x86q%s", 60)
+LISTS = deep(b"K\x01", b"0](h%sh%seq%s", 60)
+
+
+@pytest.mark.parametrize(
+    "program, fault",
+    [
+        (b"}" + TUPLES + b"K\x01s.", "it has [a tuple of 2, a tuple of 2] for a key"),
+        (b"}" + b"(" + TUPLES + b"K\x01u.", "it has [a tuple of 2, a tuple of 2] for a key"),
+        (b"(" + TUPLES + b"K\x01d.", "it has [a tuple of 2, a tuple of 2] for a key"),
+        (b"(" + TUPLES + b"\x91.", "the instruction b'\\x91'"),
+        (b"\x8f(" + TUPLES + b"\x90.", "the instruction b'\\x8f'"),
+        (b"cnumpy\ndtype\n" + LISTS + b"\x85R.", "it has [a list of 2, a list of 2] in the place"),
+        (
+            b"cnumpy\ndtype\n" + TUPLES + b"\x85R.",
+            "it has [a tuple of 2, a tuple of 2] in the place",
+        ),
+        (b"c_codecs\nencode\n" + LISTS + b"U\x06latin1\x86R.", "the encoding b'latin1'"),
+        (b"c_codecs\nencode\nX\1\0\0\0a" + LISTS + b"\x86R.", "a list of 2] in the place"),
+        (LISTS + b".", "it holds [a list of 2, a list of 2]"),
+        (b"}K\x01K\x01s.", "it has 1 for a key"),
+        (b"}U\1\xe1K\x01s.", "the name b'\\xe1', which is not ASCII"),
+        (b"}X\2\0\0\0\xc3\xa1K\x01s.", "which is not ASCII"),
+        (b"}U\1aK\1sX\1\0\0\0aK\2s.", "a key twice, as text and as bytes"),
+        (b"](U\1aK\1u.", "it adds an entry to []"),
+        (b"}(U\1au.", "ValueError"),
+        (b"N" * 300_000 + b".", "more than 250,000 instructions"),
+        (b"C\xff" + b"a" * 9, "EOFError"),
+        # Lengths of 2**60 and more, which nothing may be allocated for.
+        (b"\x8e" + b"\0" * 7 + b"\x10" + b"a.", "EOFError"),
+        (b"\x96" + b"\0" * 7 + b"\x10" + b"a.", "EOFError"),
+        (b"\x8d" + b"\0" * 7 + b"\x10" + b"a.", "EOFError"),
+        (b"\x95" + b"\0" * 7 + b"\x10" + b"N.", "it holds None"),
+        (b"Nr\xff\xff\xff\xff.", "it holds None"),
+        (b"L" + b"9" * 10**6 + b"L\n.", "ValueError"),
+        (b"Lx" + b"9" * 10**6 + b"L\n.", "ValueError"),
+        (b"\x8b\0\x00\x10\0" + b"\x7f" * (1 << 20) + b".", "it holds an integer of 8388607 bits"),
+        (b"c" + b"a" * 10**6 + b"\nb\n.", "it asks for aaa"),
+    ],
+)
+def test_little_programs_that_ask_for_much(tmp_path: Path, program: bytes, fault: str) -> None:
+    start = time.perf_counter()
+    assert fault in refusal(tmp_path / "file", b"\x80\x04" + program)
+    assert time.perf_counter() - start < 10
+
+
+def test_bytes_that_are_used_again_and_again(tmp_path: Path) -> None:
+    size = 10**6
+    text = b"X" + size.to_bytes(4, "little") + b"a" * size
+    encode = b"c_codecs\nencode\nq\0" + text + b"U\6latin1\x86q\1R"
+    again = b"0h\0h\1R"
+    content = b"\x80\2}U\1a" + encode + b"s."
+    assert read(tmp_path / "file", content) == {"a": b"a" * size}
+    content = b"\x80\2}U\1a" + encode + again * 10**4 + b"s."
+    assert "more bytes than the file has" in refusal(tmp_path / "file", content)
+
+
+@pytest.mark.parametrize("shape", [(-1, 3), (2, -1), (2.0, 3), (True, 6), [2, 3], 6])
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_shapes_that_are_none(tmp_path: Path, shape: object, protocol: int) -> None:
+    content = pickle.dumps({"data": ROWS, "shape": shape}, protocol)
+    pair = b"K\x02K\x03\x86"
+    new = pickle.dumps(shape, 2)[2:-1]
+    for memo in (b"q\0", b"q\1", b"q\2", b"q\3"):
+        new = new.replace(memo, b"")
+    head, tail = content.split(pair)
+    content = (head + new + tail).replace(content[2:11] if protocol == 5 else b"\0" * 99, b"")
+    assert "it gives an array the shape" in refusal(tmp_path / "file", content)
+
+
+def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpickle, "LARGEST", 99)
+    content = pickle.dumps({"data": b"a" * 99})
+    assert "it has more than 99 bytes" in refusal(tmp_path / "file", content)
+
+
 def test_a_pickle_leaves_no_trace(tmp_path: Path) -> None:
     # It borrows `_codecs.encode` and sets an attribute of it.
     program = b"c_codecs\nencode\n}X\x05\x00\x00\x00traceK\x01sb0}."
-    assert read(tmp_path / "file", b"\x80\x02" + program) == {}
+    assert "it sets the state of a function" in refusal(tmp_path / "file", b"\x80\x02" + program)
     assert not any(vars(make) for make in unpickle._KNOWN.values() if not isinstance(make, type))
 
 

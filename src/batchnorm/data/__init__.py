@@ -4,11 +4,12 @@ Nothing here needs Keras or a backend of it, until something must be downloaded.
 """
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 
 from batchnorm.data import cifar10, fashion_mnist, sample
 from batchnorm.data.dataset import DataError, Dataset, Split
+from batchnorm.data.excerpt import excerpt
+from batchnorm.data.suggest import suggest
 
 __all__ = ["NAMES", "DataError", "Dataset", "Split", "classes", "load"]
 
@@ -72,9 +73,7 @@ def classes(name: str) -> tuple[str, ...]:
 
 
 def _check(name: str) -> None:
-    if name not in _LOADERS:
-        nearest = get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"no data set is named {name!r}; the nearest name is {nearest!r}. "
-            f"Allowed are {', '.join(map(repr, NAMES))}."
-        )
+    if not isinstance(name, str) or name not in _LOADERS:
+        hint = suggest(name, NAMES) if isinstance(name, str) else "."
+        allowed = ", ".join(map(repr, NAMES))
+        raise ValueError(f"no data set is named {excerpt(name)}{hint} Allowed are {allowed}.")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from batchnorm.data import unpickle
 from batchnorm.data.dataset import DataError, Dataset, Split, make_split
+from batchnorm.data.excerpt import excerpt
 from batchnorm.data.places import Layout, download, keras_datasets
 
 FOLDER = "cifar-10-batches-py"
@@ -103,15 +104,22 @@ def _labels(path: Path, labels: object) -> npt.NDArray[np.integer[Any]]:
 def _classes(path: Path) -> tuple[str, ...]:
     names = _entry(path, unpickle.read(path, MEND_FILE), "label_names")
     expected = f"{len(CLASSES)} names in a list"
-    if not isinstance(names, list) or len(names) != len(CLASSES):
-        raise DataError(path, f"label_names {names!r}", expected, MEND_FILE)
-    try:
-        return tuple(name if isinstance(name, str) else name.decode("ascii") for name in names)
-    except (AttributeError, UnicodeDecodeError) as error:
-        raise DataError(path, f"label_names {names!r}", expected, MEND_FILE) from error
+    texts = [_name(name) for name in names] if isinstance(names, list) else []
+    if len(texts) != len(CLASSES) or not all(texts):
+        raise DataError(path, f"label_names {excerpt(names)}", expected, MEND_FILE)
+    return tuple(texts)
+
+
+def _name(value: object) -> str:
+    """The name of a class, or nothing for what is none."""
+    text = value.decode("latin1") if isinstance(value, bytes) else value
+    fits = isinstance(text, str) and len(text) <= 100 and text.isascii() and text.isprintable()
+    return str(text) if fits else ""
 
 
 def _entry(path: Path, batch: dict[str, Any], key: str) -> object:
     if key not in batch:
-        raise DataError(path, f"the keys {sorted(batch)}", f"the key {key!r} among them", MEND_FILE)
+        raise DataError(
+            path, f"the keys {excerpt(sorted(batch))}", f"the key {key!r} among them", MEND_FILE
+        )
     return batch[key]

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from batchnorm.data.excerpt import excerpt, shorten
+
 
 class Split(NamedTuple):
     """One part of a data set, all of it in memory.
@@ -17,6 +19,11 @@ class Split(NamedTuple):
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
+
+    def __repr__(self) -> str:
+        """Shapes and types, in place of millions of pixels."""
+        shapes = (f"{array.dtype} {array.shape}" for array in self)
+        return "Split(images={}, labels={})".format(*shapes)
 
 
 class Dataset(NamedTuple):
@@ -34,20 +41,27 @@ class Dataset(NamedTuple):
     test: Split
     classes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        """The name, the shapes and a few classes."""
+        return (
+            f"Dataset(name={excerpt(self.name)}, train={self.train!r}, test={self.test!r}, "
+            f"classes={excerpt(self.classes)})"
+        )
+
 
 class DataError(ValueError):
     """A file or folder of data that cannot be used, with the way to mend it.
 
     Args:
         file: The file, folder or address at fault.
-        found: What is there.
+        found: What is there; a long text, which a file may have brought about, is cut.
         expected: What should be there.
         mend: What to do about it, in whole sentences.
     """
 
     def __init__(self, file: Path | str, found: str, expected: str, mend: str) -> None:
         """Keep the four parts in `args`, so that the error survives pickling between processes."""
-        super().__init__(str(file), found, expected, mend)
+        super().__init__(str(file), shorten(found), expected, mend)
 
     def __str__(self) -> str:
         """The four parts as one message."""

@@ -90,4 +90,7 @@ def _split(folder: Path, part: str) -> Split:
         found = "images of {} by {}".format(*images.shape[1:])
         raise DataError(images_file, found, "28 by 28", MEND_FILE)
     labels = idx.read(labels_file, 1, MEND_FILE)
+    if len(labels) != len(images):  # which of the two is wrong, nobody can tell
+        found = f"{len(labels)} labels for the {len(images)} images of {images_file.name}"
+        raise DataError(labels_file, found, "one label for each image", MEND_FILE)
     return make_split(labels_file, images[..., None], labels, len(CLASSES), MEND_FILE)

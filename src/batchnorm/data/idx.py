@@ -5,6 +5,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ from batchnorm.data.dataset import DataError
 
 # Two zero bytes, 8 for unsigned bytes, then the rank.
 MAGIC = 0x00000800
+# Bytes that an array may have: twice those of the largest data sets of this format.
+LARGEST = 1 << 30
+CHUNK = 1 << 20
 
 
 def read(path: Path, rank: int, mend: str) -> npt.NDArray[np.uint8]:
@@ -29,32 +33,46 @@ def read(path: Path, rank: int, mend: str) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: The file cannot be read, or is not such a file to the last byte.
     """
-    content = _content(path, mend)
+    zipped = path.suffix == ".gz"
+    try:
+        with gzip.open(path) if zipped else path.open("rb") as stream:
+            return _array(cast(BinaryIO, stream), path, rank, mend)
+    except (OSError, EOFError, zlib.error, MemoryError) as error:
+        found = f"one that cannot be read ({type(error).__name__}: {error})"
+        expected = "a whole gzip file" if zipped else "a readable file"
+        raise DataError(path, found, expected, mend) from error
+
+
+def _array(stream: BinaryIO, path: Path, rank: int, mend: str) -> npt.NDArray[np.uint8]:
     header = struct.Struct(f">{1 + rank}I")
+    content = _content(stream, header.size)
     if len(content) < header.size:
         found = f"a file cut short after {len(content)} bytes"
         raise DataError(path, found, f"a header of {header.size} bytes", mend)
-    magic, *shape = header.unpack_from(content)
+    magic, *shape = header.unpack(content)
     if magic != MAGIC + rank:
         expected = f"0x{MAGIC + rank:08x} (unsigned bytes in {rank} dimensions)"
         raise DataError(path, f"the magic number 0x{magic:08x}", expected, mend)
     if 0 in shape:
         raise DataError(path, f"the empty shape {tuple(shape)}", "at least one item", mend)
-    held, needed = len(content) - header.size, math.prod(shape)
-    if held != needed:
-        fault = "data cut short" if held < needed else "trailing bytes"
-        expected = f"{needed} for the shape {tuple(shape)} in its header"
-        raise DataError(path, f"{fault}: {held} bytes after the header", expected, mend)
-    # PyTorch warns about an array that may not be written to, so this one is a copy.
-    return np.frombuffer(content, np.uint8, offset=header.size).reshape(shape).copy()
+    size = math.prod(shape)
+    if size > LARGEST:
+        found = f"the shape {tuple(shape)} of {size:,} bytes in its header"
+        raise DataError(path, found, f"at most {LARGEST:,} bytes", mend)
+    # One byte more, which tells trailing bytes and makes gzip compare its checksum at the end.
+    content = _content(stream, size + 1)
+    if len(content) != size:
+        cut = len(content) < size
+        found = f"data cut short: {len(content)} bytes" if cut else "trailing bytes: more"
+        expected = f"{size} for the shape {tuple(shape)} in its header"
+        raise DataError(path, f"{found} after the header", expected, mend)
+    # A bytearray may be written to, as PyTorch asks of an array.
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _content(path: Path, mend: str) -> bytes:
-    zipped = path.suffix == ".gz"
-    expected = "a whole gzip file" if zipped else "a readable file"
-    try:
-        with gzip.open(path) if zipped else path.open("rb") as stream:
-            return stream.read()
-    except (OSError, EOFError, zlib.error) as error:
-        found = f"one that cannot be read ({type(error).__name__}: {error})"
-        raise DataError(path, found, expected, mend) from error
+def _content(stream: BinaryIO, size: int) -> bytearray:
+    """Up to so many bytes: no memory is taken for what a header claims and the file lacks."""
+    content = bytearray()
+    while len(content) < size and (chunk := stream.read(min(CHUNK, size - len(content)))):
+        content += chunk
+    return content

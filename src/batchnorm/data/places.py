@@ -9,8 +9,10 @@ from batchnorm.data.dataset import DataError
 
 def keras_datasets() -> Path:
     """The folder in which Keras keeps what it downloads, under `$KERAS_HOME` or `~/.keras`."""
-    home = os.environ.get("KERAS_HOME") or os.path.join("~", ".keras")
-    return Path(os.path.expanduser(home)) / "datasets"
+    home = os.path.expanduser("~")
+    # Where neither HOME nor the system's list of users has one, Keras takes /tmp.
+    keras_home = os.path.join("/tmp" if home == "~" else home, ".keras")
+    return Path(os.path.expanduser(os.environ.get("KERAS_HOME") or keras_home)) / "datasets"
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,19 @@ class Layout:
 
     def _fault(self, parent: Path) -> str:
         if not os.path.isdir(parent):
-            return "a file, not a folder" if os.path.isfile(parent) else "no such folder"
+            return _not_a_folder(parent)
         # The nearest miss is the folder that the files were meant to be in.
         folder = min(self._folders(parent), key=lambda candidate: len(self._lacks(candidate)))
         lacks = self._lacks(folder)
         if len(lacks) == len(self.files):
             return "none of the files"
         return f"no {', '.join(lacks)} in {folder}"
+
+
+def _not_a_folder(path: Path) -> str:
+    if os.path.islink(path) and not os.path.exists(path):
+        return f"a link to {os.readlink(path)}, which does not exist"
+    return "a file, not a folder" if os.path.exists(path) else "no such folder"
 
 
 def download(file: str, origin: str, mend: str, **options: str | bool) -> Path:
