@@ -15,6 +15,7 @@ except ImportError as missing:
     sys.exit(f"batchnorm: {missing}. The commands need: pip install 'batchnorm[train]'")
 
 from batchnorm_cli import benchmark, evaluate, import_tf1, pictures, train
+from batchnorm_cli.console import encode_everything
 from batchnorm_cli.options import Group
 
 app = typer.Typer(
@@ -55,4 +56,5 @@ app.command("import-tf1")(import_tf1.import_tf1)
 
 def main() -> None:
     """Runs the command line of this process."""
+    encode_everything()
     app()

@@ -1,5 +1,6 @@
 """`batchnorm benchmark`: the same work done by this layer and by its peers, in one run."""
 
+import math
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -7,15 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from batchnorm_cli.backend import choose_backend, need
+from batchnorm_cli.console import console, say
 from batchnorm_cli.errors import errors_in_words
-from batchnorm_cli.options import BACKENDS, one_of
+from batchnorm_cli.options import BACKENDS, one_of, path_option
 
 VARIANTS = ("plain", "conditional", "weighted", "renorm", "ghost")
 PASSES = ("forward", "forward+backward", "inference")
-MODES = ("eager", "graph", "jit")
+MODES = ("eager", "graph", "unsized", "jit")
+LARGEST = 1 << 31  # numbers of an input: 8 GiB, of which a measurement holds several
 
 Names = list[str] | None
 
@@ -42,16 +44,18 @@ def _shapes(values: Names) -> Names:
     given = [shape.strip() for value in values or () for shape in value.split(",")]
     for shape in given:
         sizes = shape.split("x")
-        if not 2 <= len(sizes) <= 5 or not all(map(_positive, sizes)) or int(sizes[0]) < 2:
+        fits = 2 <= len(sizes) <= 5 and all(map(_positive, sizes)) and int(sizes[0]) > 1
+        if not fits or math.prod(map(int, sizes)) > LARGEST:
             raise typer.BadParameter(
-                f"{shape!r} is no shape to measure; expected 2 to 5 whole numbers from 1, the "
-                "batch, of 2 or more, first and the channels last, as in 64x56x56x64 or 128x84."
+                f"{shape[:99]!r} is no shape to measure; expected 2 to 5 whole numbers from 1, the "
+                "batch, of 2 or more, first and the channels last, as in 64x56x56x64 or 128x84, "
+                f"and at most {LARGEST:,} numbers in all."
             )
     return [*dict.fromkeys(given)] or None
 
 
 def _positive(size: str) -> bool:
-    return size.isascii() and size.isdecimal() and int(size) > 0
+    return size.isascii() and size.isdecimal() and len(size) < 12 and int(size) > 0
 
 
 def benchmark(
@@ -74,15 +78,19 @@ def benchmark(
         ),
     ] = None,
     passes: Annotated[Names, _some(PASSES, "What is done")] = None,
-    modes: Annotated[Names, _some(MODES, "How, as far as the backend can")] = None,
+    modes: Annotated[
+        Names,
+        _some(MODES, "How, as far as the backend can; unsized: in a graph of unknown sizes"),
+    ] = None,
     steps: Annotated[
         bool | None,
         typer.Option(
-            "--steps/--no-steps", help="Whole training steps of LeNet and a ResNet, too. [yes]"
+            "--steps/--no-steps",
+            help="Whole training steps of LeNet and a ResNet, too. Default: yes.",
         ),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(help="Turns of each contestant. Default: 11.", min=1)
+        int | None, typer.Option(help="Turns of each contestant. Default: 11.", min=1, max=1000)
     ] = None,
     quick: Annotated[
         bool,
@@ -107,7 +115,7 @@ def benchmark(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder of the results; default: runs/benchmark-DATE-TIME."),
+        path_option("Folder of the results; default: runs/benchmark-DATE-TIME."),
     ] = None,
 ) -> None:
     """Measure how fast batch normalization is, beside its peers and the machine's memory.
@@ -138,8 +146,7 @@ def benchmark(
         asked = asking.Asked(**{**(asking.QUICK if quick else {}), **chosen})
         measured = asking.able(backends, asked)
         try:
-            report.benchmark(measured, asked, tuned, folder, Console())
+            report.benchmark(measured, asked, tuned, folder, console())
         except KeyboardInterrupt:
-            line = f"What was measured so far is in {folder}."
-            Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+            say(f"What was measured so far is in {folder}.", stderr=True)
             raise

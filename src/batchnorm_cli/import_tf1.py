@@ -1,41 +1,28 @@
 """`batchnorm import-tf1`: a checkpoint of TensorFlow 1, shown or made a Keras model."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from batchnorm_cli.backend import choose_backend
+from batchnorm_cli.console import print_table, say
 from batchnorm_cli.errors import errors_in_words
-from batchnorm_cli.options import Backend, Normalization, one_of
+from batchnorm_cli.import_options import (
+    DEEPEST,
+    MODELS,
+    MOST_CLASSES,
+    image_shape_option,
+    model_option,
+    not_empty,
+)
+from batchnorm_cli.options import Backend, Normalization, path_option
 
-MODELS = ("lenet", "resnet")
 # What describes a model that is made, and says nothing about one that is read.
 _OF_MADE = ("depth", "classes", "image_shape", "normalization")
-
-
-def _model(value: str | None) -> str | None:
-    if value is None or value.endswith(".keras"):
-        return value
-    return one_of((*MODELS, "FILE.keras"))(value)
-
-
-def _sizes(value: str | None) -> str | None:
-    sizes = [] if value is None else value.split(",")
-    if value is not None and (len(sizes) != 3 or not all(_positive(size) for size in sizes)):
-        raise typer.BadParameter(
-            f"{value!r} is no shape of an image; expected H,W,C, whole numbers from 1, as in "
-            "28,28,1."
-        )
-    return value
-
-
-def _positive(text: str) -> bool:
-    return text.strip().isdecimal() and int(text) > 0
+_OTHERWISE = "\n--depth, --classes and --image-shape make a model of other shapes."
 
 
 def import_tf1(
@@ -46,6 +33,7 @@ def import_tf1(
             help="The prefix of a checkpoint, as in folder/model.ckpt-6; one of its files; or its "
             "folder, for the latest one.",
             metavar="CHECKPOINT",
+            callback=not_empty,
         ),
     ],
     show: Annotated[
@@ -56,21 +44,21 @@ def import_tf1(
         typer.Option(
             help=f"What to load it into: {', '.join(MODELS)}, or a Keras model, FILE.keras.",
             metavar="MODEL",
-            callback=_model,
+            callback=model_option,
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            help="The file to write the model to; without it nothing is written.",
+        path_option(
+            "The file to write the model to; without it nothing is written.",
             metavar="FILE.keras",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output.")] = False,
     names: Annotated[
         Path | None,
-        typer.Option(
-            help="A dictionary from layers or variables of the model to scopes or variables of the "
+        path_option(
+            "A dictionary from layers or variables of the model to scopes or variables of the "
             "checkpoint, for those that are not found by themselves; null leaves a layer as it is.",
             metavar="FILE.json",
         ),
@@ -79,14 +67,18 @@ def import_tf1(
         bool,
         typer.Option("--shadows", help="Load moving averages of variables in their place."),
     ] = False,
-    depth: Annotated[int, typer.Option(help="Layers with weights of a resnet.")] = 20,
-    classes: Annotated[int, typer.Option(help="How many the model tells apart.", min=1)] = 10,
+    depth: Annotated[
+        int, typer.Option(help="Layers with weights of a resnet.", min=1, max=DEEPEST)
+    ] = 20,
+    classes: Annotated[
+        int, typer.Option(help="How many the model tells apart.", min=1, max=MOST_CLASSES)
+    ] = 10,
     image_shape: Annotated[
         str | None,
         typer.Option(
             help="Height, width and channels; default: 28,28,1 for lenet, 32,32,3 for resnet.",
             metavar="H,W,C",
-            callback=_sizes,
+            callback=image_shape_option,
         ),
     ] = None,
     normalization: Normalization = "ours",
@@ -106,13 +98,13 @@ def import_tf1(
     with errors_in_words():
         choose_backend(backend, None)
         if show:
-            _list(checkpoint, Console())
+            _list(checkpoint)
             return
         _check(output, overwrite)
         sizes = None if image_shape is None else tuple(map(int, image_shape.split(",")))
         made = _made(str(model), depth, classes, sizes, normalization)
-        _load(checkpoint, made, _read_names(names), shadows, Console())
-        _write(made, output, Console())
+        _load(checkpoint, made, _read_names(names), shadows, _OTHERWISE if model in MODELS else "")
+        _write(made, output)
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
@@ -120,7 +112,7 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def _list(checkpoint: str, console: Console) -> None:
+def _list(checkpoint: str) -> None:
     from batchnorm.contrib.checkpoint.kinds import kinds
     from batchnorm.contrib.checkpoint.saver_file import open_checkpoint
     from batchnorm.train.run import RunError
@@ -129,12 +121,11 @@ def _list(checkpoint: str, console: Console) -> None:
         file = open_checkpoint(checkpoint)
     except ValueError as error:
         raise RunError(str(error)) from error
-    table = _table(file.prefix, "variable", "shape", "type", "what it is")
+    rows = []
     for name, kind in kinds(file.entries).items():
-        entry = file.entries[name]
-        what = kind.what + (f" ({kind.owner})" if kind.owner else "")
-        _add(table, name, entry.shape, entry.dtype, what)
-    console.print(table)
+        role = kind.what + (f" ({kind.owner})" if kind.owner else "")
+        rows.append((name, file.entries[name].shape, file.entries[name].dtype, role))
+    print_table(file.prefix, ("variable", "shape", "type", "what it is"), rows, bare=True)
 
 
 def _check(output: Path | None, overwrite: bool) -> None:
@@ -160,12 +151,12 @@ def _made(
     image_shape: tuple[int, ...] | None,
     normalization: str,
 ) -> Any:
-    from batchnorm.train import trained
+    from batchnorm.train.keras_file import load_model
     from batchnorm.train.normalization import normalization as asked
     from batchnorm.train.run import RunError
 
     if model not in MODELS:
-        return trained.read(Path(model))
+        return load_model(Path(model), "name a whole file that Keras has written with --model.")
     options: dict[str, Any] = {"classes": classes, "normalization": asked(normalization)}
     if image_shape is not None:
         options["image_shape"] = image_shape
@@ -182,21 +173,16 @@ def _made(
 
 
 def _read_names(path: Path | None) -> dict[str, str | None] | None:
+    from batchnorm.train.files import read_json
     from batchnorm.train.run import RunError
 
     if path is None:
         return None
-    mend = 'expected a dictionary such as {"conv1": "net/conv1"}'
-    try:
-        names = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{path} does not exist; {mend}.") from None
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}); {mend}.") from error
-    except ValueError as error:
-        raise RunError(f"{path} is no JSON ({error}); {mend}.") from error
-    if not isinstance(names, dict):
-        raise RunError(f"{path} holds no dictionary; {mend}.")
+    expected = 'expected a dictionary from names to names or null, such as {"conv1": "net/conv1"}.'
+    names = read_json(path, expected)
+    for key, name in names.items():
+        if name is not None and not isinstance(name, str):
+            raise RunError(f"{path} has {json.dumps(name)[:60]} for {json.dumps(key)}: {expected}")
     return names
 
 
@@ -205,52 +191,49 @@ def _load(
     model: Any,
     names: dict[str, str | None] | None,
     shadows: bool,
-    console: Console,
+    hint: str,
 ) -> None:
+    from batchnorm.contrib.checkpoint.mismatch import CheckpointMismatch
     from batchnorm.contrib.load_checkpoint import load_checkpoint
     from batchnorm.train.run import RunError
 
     try:
         report = load_checkpoint(checkpoint, model, names, shadows=shadows)
+    except CheckpointMismatch as error:
+        raise RunError(_in_command(error.message(_in_json)) + hint) from error
     except ValueError as error:
-        raise RunError(str(error)) from error
+        raise RunError(_in_command(str(error))) from error
     title = f"{len(report.loaded)} loaded from {report.prefix}"
-    table = _table(title, "model", "shape", "checkpoint", "found by")
-    for loaded in report.loaded:
-        how = "; ".join(filter(None, (loaded.how, loaded.note)))
-        _add(table, loaded.variable, loaded.shape, loaded.checkpoint, how)
-    console.print(table)
+    rows = [
+        (each.variable, each.shape, each.checkpoint, "; ".join(filter(None, (each.how, each.note))))
+        for each in report.loaded
+    ]
+    print_table(title, ("model", "shape", "checkpoint", "found by"), rows)
     if report.left_over:
-        table = _table(f"{len(report.left_over)} left over", "checkpoint", "shape", "why")
-        for left in report.left_over:
-            _add(table, left.checkpoint, left.shape, left.why)
-        console.print(table)
-    for path in report.kept:
-        _say(console, f"Kept as it was: {path}")
+        title = f"{len(report.left_over)} left over"
+        unused = [(each.checkpoint, each.shape, _in_command(each.why)) for each in report.left_over]
+        print_table(title, ("checkpoint", "shape", "why"), unused)
+    for variable in report.kept:
+        say(f"Kept as it was: {variable}")
 
 
-def _write(model: Any, output: Path | None, console: Console) -> None:
+def _write(model: Any, output: Path | None) -> None:
     from batchnorm.train.run import atomic
 
     if output is None:
-        _say(console, "Nothing was written: --output names a file for the model.")
+        say("Nothing was written: --output names a file for the model.")
         return
     with atomic(output) as temporary:
         model.save(temporary)
-    _say(console, f"Written: {output}")
+    say(f"Written: {output}")
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=Text(title))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+def _in_json(names: Mapping[str, str | None]) -> str:
+    """The names that solve a mismatch, as the content of the file that --names takes."""
+    leaves = "\nnull leaves what the model has." if None in names.values() else ""
+    return f"{json.dumps(dict(names))}\nWrite them to a file, and name it with --names.{leaves}"
 
 
-def _add(table: Table, *cells: object) -> None:
-    # As text, because brackets in a name would be taken for markup.
-    table.add_row(*(Text(str(cell)) for cell in cells))
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+def _in_command(text: str) -> str:
+    """A text about `load_checkpoint`, with the option in the place of the argument."""
+    return text.replace("shadows=True", "--shadows")

@@ -4,18 +4,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from batchnorm_cli.backend import choose_backend, need
+from batchnorm_cli.console import say
 from batchnorm_cli.errors import errors_in_words
-from batchnorm_cli.options import Backend, RunFolder
+from batchnorm_cli.options import LAST_SEED, Backend, RunFolder, path_option
 
 
 def features(
     run: RunFolder,
     image: Annotated[int, typer.Option(help="Which test image, from 0.", min=0)] = 0,
     output: Annotated[
-        Path | None, typer.Option(help="The picture; default: feature_maps.png in RUN.")
+        Path | None, path_option("The picture; default: features.png in RUN.")
     ] = None,
     backend: Backend = None,
 ) -> None:
@@ -26,7 +26,7 @@ def features(
         from batchnorm.train.features import draw
         from batchnorm.train.run import Run
 
-        _say(draw(Run(run), image, output))
+        say(f"Drawn: {draw(Run(run), image, output)}")
 
 
 def sample(
@@ -45,10 +45,10 @@ def sample(
         ),
     ] = None,
     count: Annotated[int, typer.Option(help="Images in a row.", min=1, max=100)] = 10,
-    seed: Annotated[int, typer.Option(help="Decides the random numbers.", min=0)] = 0,
-    output: Annotated[
-        Path | None, typer.Option(help="The picture; default: sample.png in RUN.")
-    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Decides the random numbers.", min=0, max=LAST_SEED)
+    ] = 0,
+    output: Annotated[Path | None, path_option("The picture; default: sample.png in RUN.")] = None,
     backend: Backend = None,
 ) -> None:
     """Draw images with a trained generator, a row for each class."""
@@ -65,13 +65,13 @@ def sample(
         else:
             wanted = None if classes is None else classes.split(",")
             picture = sampling.draw(Run(run), wanted, count, seed, output)
-        _say(picture)
+        say(f"Drawn: {picture}")
 
 
 def statistics(
     run: RunFolder,
     output: Annotated[
-        Path | None, typer.Option(help="The picture; default: statistics.png in RUN.")
+        Path | None, path_option("The picture; default: statistics.png in RUN.")
     ] = None,
 ) -> None:
     """Draw what the normalization layers of a classifier kept, layer by layer, epoch by epoch."""
@@ -81,8 +81,4 @@ def statistics(
         from batchnorm.train.run import Run
         from batchnorm.train.statistics import draw
 
-        _say(draw(Run(run), output))
-
-
-def _say(picture: Path) -> None:
-    Console().print(f"Drawn: {picture}", markup=False, highlight=False, soft_wrap=True)
+        say(f"Drawn: {draw(Run(run), output)}")

@@ -6,20 +6,22 @@ from shlex import quote
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from batchnorm_cli.backend import choose_backend, need
+from batchnorm_cli.console import console
 from batchnorm_cli.errors import errors_in_words
 from batchnorm_cli.options import (
     BLOCKS,
     CONDITIONINGS,
     DECAYS,
+    LAST_SEED,
     OPTIMIZERS,
     PRECISIONS,
     Backend,
     BatchSize,
     Data,
     DataDir,
+    DiscriminatorLearningRate,
     Epochs,
     EpochSchedule,
     Group,
@@ -32,6 +34,7 @@ from batchnorm_cli.options import (
     Seed,
     named,
 )
+from batchnorm_cli.options import decay as weight_decay_in_range
 
 app = typer.Typer(cls=Group, no_args_is_help=True, add_completion=False)
 PICTURES = 20  # that a GAN's training draws, unless told otherwise
@@ -58,7 +61,8 @@ def lenet(
     seed: Seed = 0,
     normalization: Normalization = "ours",
     image_size: Annotated[
-        int | None, typer.Option(help="Side that the network sees; default: the images'.", min=16)
+        int | None,
+        typer.Option(help="Side that the network sees; default: the images'.", min=16, max=512),
     ] = None,
     backend: Backend = None,
     output: Output = None,
@@ -87,7 +91,11 @@ def resnet(
     data_dir: DataDir = None,
     depth: Annotated[
         int,
-        typer.Option(help="Layers with weights: 6n + 2 of basic blocks, 9n + 2 of bottlenecks."),
+        typer.Option(
+            help="Layers with weights: 6n + 2 of basic blocks, 9n + 2 of bottlenecks.",
+            min=1,
+            max=1202,
+        ),
     ] = 20,
     block: Annotated[
         str | None, named(BLOCKS, "What it is made of; default: what fits the depth")
@@ -104,7 +112,7 @@ def resnet(
         typer.Option(
             help="What weights lose in a step, times the rate; with momentum 0.9, ten times the "
             "coefficient of an L2 penalty.",
-            min=0.0,
+            callback=weight_decay_in_range,
         ),
     ] = 5e-3,
     decay: Annotated[
@@ -139,19 +147,22 @@ def gan(
         str,
         named(CONDITIONINGS, "How the generator is told what to draw, by normalizations per class"),
     ] = "class",
-    width: Annotated[int, typer.Option(help="Filters at the images' full size.", min=1)] = 16,
-    steps: Annotated[int, typer.Option(help="Steps of the generator.", min=1)] = 1000,
+    width: Annotated[
+        int, typer.Option(help="Filters at the images' full size.", min=1, max=512)
+    ] = 16,
+    steps: Annotated[
+        int, typer.Option(help="Steps of the generator.", min=1, max=10_000_000)
+    ] = 1000,
     batch_size: BatchSize = 64,
     learning_rate: LearningRate = 2e-3,
-    discriminator_learning_rate: Annotated[
-        float, typer.Option(help="The discriminator's highest rate.", min=0.0)
-    ] = 1e-3,
+    discriminator_learning_rate: DiscriminatorLearningRate = 1e-3,
     schedule: Schedule = "cosine",
     latent_size: Annotated[
-        int, typer.Option(help="Random numbers that an image is made of.", min=1)
+        int, typer.Option(help="Random numbers that an image is made of.", min=1, max=1024)
     ] = 64,
     discriminator_steps: Annotated[
-        int, typer.Option(help="Steps of the discriminator for each of the generator.", min=1)
+        int,
+        typer.Option(help="Steps of the discriminator for each of the generator.", min=1, max=32),
     ] = 1,
     average: Annotated[
         float,
@@ -166,10 +177,12 @@ def gan(
             help="Steps between two pictures, lines of the history and checkpoints; default: a "
             f"{PICTURES}th of --steps.",
             min=1,
+            max=10_000_000,
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Decides weights, order and all that is drawn.", min=0)
+        int,
+        typer.Option(help="Decides weights, order and all that is drawn.", min=0, max=LAST_SEED),
     ] = 0,
     normalization: Normalization = "ours",
     backend: Backend = None,
@@ -205,15 +218,28 @@ def _train(model: str, context: typer.Context, options: dict[str, Any], *modules
         need("matplotlib", "tensorboard", *modules)
         chosen = choose_backend(settings["backend"], folder if resume else None)
         from batchnorm.train.run import Run
-        from batchnorm.train.settings import KINDS
         from batchnorm.train.start import resume as go_on
         from batchnorm.train.start import start
 
         if resume:
-            go_on(Run(folder), {"model": model} | _given(context, settings), Console())
+            go_on(Run(folder), {"model": model} | _given(context, settings), console())
         else:
-            settings["backend"] = chosen
-            start(Run(folder), KINDS[model](**settings), overwrite, Console())
+            checked = _checked(settings | {"backend": chosen})
+            start(Run(folder), checked, overwrite, console())
+
+
+def _checked(settings: dict[str, Any]) -> Any:
+    """The settings of a run, or the refusal of the option that is out of range."""
+    from batchnorm.train.limits import SettingError
+    from batchnorm.train.normalization import GRAMMAR
+    from batchnorm.train.settings import Settings
+
+    try:
+        return Settings.checked(settings)
+    except SettingError as error:
+        grammar = f" Allowed are\n{GRAMMAR}" if error.setting == "normalization" else ""
+        option = f"--{error.setting.replace('_', '-')}"
+        raise typer.BadParameter(f"{option} {error.received}: {error.reason}{grammar}") from None
 
 
 def _given(context: typer.Context, values: dict[str, Any]) -> dict[str, Any]:

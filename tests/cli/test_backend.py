@@ -1,7 +1,9 @@
 """What must be installed, and which of the backends is chosen."""
 
 import ctypes
+import errno
 import os
+import pwd
 import subprocess
 import sys
 import types
@@ -9,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from batchnorm.data.places import keras_datasets
 from batchnorm.train.run import Run
 from batchnorm_cli import backend as choosing
 from batchnorm_cli import options
-from tests.cli.calling import call, error, hide
+from tests.cli.calling import BACKEND, call, error, hide
 
 
 def test_a_backend_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +29,7 @@ def test_no_backend_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install 'batchnorm[" in error(call("train", "lenet"))
 
 
-@pytest.mark.parametrize("missing", ["matplotlib", "tensorboard"])
+@pytest.mark.parametrize("missing", ["matplotlib", "pydantic", "tensorboard"])
 def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     hide(monkeypatch, missing)
     text = error(call("train", "lenet"))
@@ -74,6 +77,31 @@ def test_the_default_backend(
     assert choosing.default_backend(None) == chosen
 
 
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs with a number of a user that its list has not."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("KERAS_HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda user: {}[user])
+    with pytest.raises(RuntimeError):
+        Path.home()
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    assert choosing.default_backend(None) in options.BACKENDS
+    assert keras_datasets() == Path("/tmp/.keras/datasets")
+    choosing.choose_backend(BACKEND, None)
+    # Else TensorFlow makes a folder called ~ in the current one.
+    assert os.environ["KERAS_HOME"] == "/tmp/.keras"
+
+
+def test_standard_error_may_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(descriptor: int) -> int:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    monkeypatch.setattr(os, "dup", closed)
+    with choosing.quiet_tensorflow():
+        assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3"
+
+
 def test_tensorflow_is_kept_quiet_unless_asked(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,3 +132,56 @@ def test_freed_memory_is_kept_unless_the_environment_says_how(
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: types.SimpleNamespace())
     choosing.keep_freed_memory()
+
+
+_MODEL = """
+import hashlib, sys
+from pathlib import Path
+from batchnorm_cli.backend import choose_backend
+choose_backend(None, None)
+from batchnorm.train import classify
+from tests.train import small
+prepared = classify.prepare(small.settings(Path(sys.argv[1])))
+print(prepared.model.get_config(), prepared.optimizer.get_config())
+for weight in prepared.model.get_weights():
+    print(weight.dtype, hashlib.sha256(weight.tobytes()).hexdigest())
+"""
+_KERAS_JSON = '{"floatx": "float16", "epsilon": 0.1, "image_data_format": "channels_first"}'
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="Keras reads its file before it has a backend")
+def test_keras_json_changes_no_run(tmp_path: Path, data_dir: Path) -> None:
+    """The whole model, its optimizer and its first weights, bit for bit."""
+    printed = set()
+    for number, content in enumerate((None, _KERAS_JSON)):
+        home = tmp_path / str(number)
+        home.mkdir()
+        if content:
+            (home / "keras.json").write_text(content)
+        ran = subprocess.run(
+            [sys.executable, "-c", _MODEL, str(data_dir)],
+            cwd=Path(__file__).parents[2],
+            env=os.environ | {"KERAS_HOME": str(home)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        printed.add(ran.stdout)
+    (text,) = printed
+    assert "float32" in text and "float16" not in text and "channels_first" not in text
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="Keras reads its file before it has a backend")
+def test_a_keras_json_that_keras_cannot_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "keras.json").write_text('{"floatx": "float8"}')
+    ran = subprocess.run(
+        [sys.executable, "-m", "batchnorm_cli", "train", "lenet", "--output", "run"],
+        env=os.environ | {"KERAS_HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1 and "Traceback" not in ran.stderr
+    assert f"If {tmp_path / 'keras.json'} is wrong, correct or delete it." in ran.stderr

@@ -42,16 +42,35 @@ LENET = ("--model", "lenet", "--image-shape", "16,16,1", "--classes", 4)
 def test_what_is_in_a_checkpoint(checkpoint: str) -> None:
     result = call("import-tf1", Path(checkpoint).parent, "--list")
     assert result.exit_code == 0, result.output
-    lines = [" ".join(line.replace("│", " ").split()) for line in result.stdout.splitlines()]
-    assert "global_step () int64 global step" in lines
-    assert "lenet/convolution_1/weights (5, 5, 1, 6) float32 variable" in lines
+    rows = [tuple(line.split("\t")) for line in result.stdout.splitlines()]
+    assert len(rows) == 4 * 4 + 5 * 2 + 1
+    assert ("global_step", "()", "int64", "global step") in rows
+    assert ("lenet/convolution_1/weights", "(5, 5, 1, 6)", "float32", "kernel") in rows
+    assert ("lenet/batch_norm_1/moving_mean", "(6,)", "float32", "moving_mean") in rows
+
+
+@pytest.mark.parametrize("columns", ["200", "80", "20"])
+def test_names_in_a_pipe_are_whole_whatever_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    names = ("scope/" * 30 + "weights", "a[bold]b/biases", "run:100:x/gamma", "tab\there/beta")
+    prefix = write(tmp_path, dict.fromkeys(names, np.zeros(3, "float32")))
+    monkeypatch.setenv("COLUMNS", columns)
+    result = call("import-tf1", prefix, "--list")
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == sorted(
+        name.replace("\t", "\\t") for name in names
+    )
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    result = call("import-tf1", prefix, "--list")
+    assert result.exit_code == 0 and "\t" not in result.stdout and "┃" in result.stdout
 
 
 def test_a_model_is_made_loaded_and_written(checkpoint: str, tmp_path: Path) -> None:
     result = call("import-tf1", checkpoint, *LENET, "--output", "a.keras")
     assert result.exit_code == 0, result.output
     assert f"{4 * 4 + 5 * 2} loaded from" in result.stdout and "Written: a.keras" in result.stdout
-    assert "convolution_1/kernel" in result.stdout and "1 left over" in result.stdout
+    assert "\nconvolution_1/kernel\t(5, 5, 1, 6)\tlenet/convolution_1/weights\t" in result.stdout
+    assert "\n1 left over\nglobal_step\t()\tglobal step\n" in result.stdout
     model = keras.models.load_model(tmp_path / "a.keras")
     expected = list(contrib_names(model).values())
     for variable, value in zip(model.weights, expected, strict=True):
@@ -92,15 +111,22 @@ def test_names_from_a_file(checkpoint: str, tmp_path: Path) -> None:
     assert "Kept as it was: logits/kernel" in result.stdout
     for content, words in (
         ('{"logitz": "a"}', "'logitz' is neither a layer nor a variable of the model. Close: logi"),
-        ("{", "names.json is no JSON"),
-        ("[1]", "names.json holds no dictionary"),
+        ("{", "names.json is damaged (Expecting property name"),
+        ("[1]", "names.json is damaged (it holds [1], expected an object): expected a dictionary"),
+        ('{"logits": 5}', 'names.json has 5 for "logits": expected a dictionary from names to na'),
+        ('{"logits": ["a"]}', 'names.json has ["a"] for "logits": expected a dictionary'),
+        ("[" * 10**5, "names.json is damaged ("),
     ):
         names.write_text(content)
         assert words in error(call("import-tf1", checkpoint, *LENET, "--names", names))
     names.write_bytes(b"\xff")
-    assert "is no JSON" in error(call("import-tf1", checkpoint, *LENET, "--names", names))
+    assert "names.json is damaged (" in error(
+        call("import-tf1", checkpoint, *LENET, "--names", names)
+    )
     text = error(call("import-tf1", checkpoint, *LENET, "--names", "none.json"))
-    assert "none.json does not exist; expected a dictionary such as" in text
+    assert (
+        "none.json does not exist: expected a dictionary from names to names or null, such" in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,8 +136,18 @@ def test_names_from_a_file(checkpoint: str, tmp_path: Path) -> None:
         ("--model lennet", 2, "did you mean 'lenet'? Allowed: lenet, resnet, FILE.keras"),
         ("--model lenet --depth 20", 2, "--depth is for --model resnet alone"),
         ("--model a.keras --image-shape 8,8,3", 2, "--image-shape describes lenet and resnet"),
-        ("--model lenet --image-shape 8,8", 2, "'8,8' is no shape of an image; expected H,W,C"),
-        ("--model lenet --image-shape 8,8,0", 2, "'8,8,0' is no shape"),
+        (
+            "--model lenet --image-shape 8,8",
+            2,
+            "'8,8' is not the shape of an image; expected H,W,C",
+        ),
+        ("--model lenet --image-shape 8,8,0", 2, "'8,8,0' is not the shape"),
+        ("--model lenet --image-shape 8,8,1025", 2, "each from 1 to 1024"),
+        (f"--model lenet --image-shape {'9' * 5000},8,1", 2, "each from 1 to 1024"),
+        ("--model lenet --image-shape ²,8,1", 2, "each from 1 to 1024"),
+        ("--model lenet --classes 99999999999999", 2, "--classes"),
+        ("--model resnet --depth 100000", 2, "--depth"),
+        ("--model vgg", 2, "'vgg' is unknown. Allowed: lenet, resnet, FILE.keras"),
         ("--model lenet --image-shape 8,8,1", 1, "lenet cannot be made so: LeNet needs images"),
         ("--model lenet --normalization our", 1, "--normalization our: 'our' is unknown"),
         ("--model none.keras", 1, "none.keras does not exist"),
@@ -134,4 +170,45 @@ def test_no_checkpoint(tmp_path: Path, option: tuple[Any, ...]) -> None:
     assert "does not exist. Expected the prefix" in error(call("import-tf1", "none.ckpt", *option))
     (tmp_path / "bad.index").write_bytes(b"garbage")
     (tmp_path / "bad.data-00000-of-00001").write_bytes(b"garbage")
-    assert "bad is damaged, or no checkpoint" in error(call("import-tf1", "bad", *option))
+    assert "bad.index is damaged, or no checkpoint" in error(call("import-tf1", "bad", *option))
+
+
+def hint_of(text: str) -> dict[str, str | None]:
+    """The names that an error suggests, which must be in JSON."""
+    assert not any(each in text for each in ("names={", "None", "shadows=True")), text
+    (line,) = [line for line in text.splitlines() if line.startswith("{")]
+    names: dict[str, str | None] = json.loads(line)
+    return names
+
+
+def test_a_hint_is_what_the_command_takes(tmp_path: Path) -> None:
+    """Applied as it stands, a hint loads the checkpoint."""
+    values = contrib_names(lenet((16, 16, 1), 4))
+    values["other/weights"] = values.pop("lenet/dense_3/weights")
+    values["other/biases"] = values.pop("lenet/dense_3/biases")
+    del values["lenet/batch_norm_1/moving_mean"]
+    prefix = write(tmp_path, values)
+    result = call("import-tf1", prefix, *LENET, "--classes", 7)
+    assert result.exit_code == 1
+    assert "--names" in result.stderr and "null leaves what the model has" in result.stderr
+    assert "--depth, --classes and --image-shape make a model of other shapes" in result.stderr
+    names = hint_of(result.stderr)
+    assert None in names.values() and len(set(names.values())) > 1
+    Path("names.json").write_text(json.dumps(names))
+    result = call("import-tf1", prefix, *LENET, "--classes", 7, "--names", "names.json")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_shadows_are_an_option_here(checkpoint: str, tmp_path: Path) -> None:
+    text = error(call("import-tf1", checkpoint, *LENET, "--shadows"))
+    assert "Leave --shadows out" in text and "shadows=" not in text
+    values = contrib_names(lenet((16, 16, 1), 4))
+    shadow = {"lenet/logits/weights/ExponentialMovingAverage": values["lenet/logits/weights"]}
+    result = call("import-tf1", write(tmp_path, values | shadow), *LENET)
+    assert "--shadows would take it" in result.stdout and "shadows=" not in result.stdout
+
+
+def test_a_checkpoint_that_has_no_name() -> None:
+    for option in (("--list",), LENET):
+        assert "'' names no file or folder" in error(call("import-tf1", "", *option), code=2)
+    assert "There is no checkpoint in /" in error(call("import-tf1", "nope", "--list"))

@@ -64,6 +64,14 @@ def test_features_of_an_image(finished: Path, tmp_path: Path) -> None:
     assert str(picture) in result.stdout
 
 
+def test_features_leave_the_picture_of_the_training(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, folder := tmp_path / "run")
+    before = (folder / "feature_maps.png").read_bytes()
+    assert f"Drawn: {folder / 'features.png'}" in call("features", folder, "--image", 3).stdout
+    assert (folder / "feature_maps.png").read_bytes() == before
+    assert (folder / "features.png").read_bytes() != before
+
+
 def test_features_in_a_format_that_is_none(finished: Path, tmp_path: Path) -> None:
     for name in ("map", "map.foo"):
         text = error(call("features", finished, "--output", tmp_path / name))

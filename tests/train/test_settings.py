@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from batchnorm.train.limits import SettingError
 from batchnorm.train.settings import GanSettings, LeNetSettings, ResNetSettings, Settings
 from tests.train.small import gan_settings, resnet_settings, settings
 
@@ -27,6 +28,64 @@ def test_settings_survive_json(asked: Settings, kind: type[Settings]) -> None:
 def test_values_of_a_wrong_kind_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
         Settings.from_json({**settings(Path("data")).to_json(), **changes})
+
+
+@pytest.mark.parametrize(
+    "name, value, reason",
+    [
+        ("epochs", True, "epochs is true: expected an integer from 1 to 1,000,000."),
+        ("learning_rate", 0, "learning_rate is 0: expected a number above 0, up to 1e+30."),
+        ("optimizer", "sgdx", "optimizer is \"sgdx\": expected one of adam, .* mean 'sgd'?"),
+        ("schedule", "drop:3", 'schedule is "drop:3": expected constant, .* before the last, 3.'),
+        ("data_dir", 3, "data_dir is 3: expected text of 1 to 4,096 characters."),
+        ("normalization", "gost", "normalization is \"gost\": 'gost' is unknown; .* 'ghost'?"),
+    ],
+)
+def test_a_refusal_names_value_and_range(name: str, value: Any, reason: str) -> None:
+    pattern = reason.replace("?", ".").replace("+", "[+]")
+    with pytest.raises(SettingError, match=f"^{pattern}$"):
+        Settings.from_json({**settings(Path("data")).to_json(), name: value})
+
+
+@pytest.mark.parametrize(
+    "name, value, reason",
+    [
+        ("augment", 1, "augment is 1: expected true or false."),
+        ("momentum", 1, "momentum is 1: expected a number from 0 to below 1."),
+        ("depth", 1203, "depth is 1203: expected an integer from 1 to 1,202."),
+        ("block", "basik", "expected one of basic, bottleneck; did you mean 'basic'."),
+    ],
+)
+def test_refusals_of_a_resnet(name: str, value: Any, reason: str) -> None:
+    with pytest.raises(SettingError, match=reason):
+        Settings.from_json({**resnet_settings(Path("data")).to_json(), name: value})
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"schedule": "drop:1"}, 'schedule is "drop:1": expected one of constant, cosine.'),
+        ({"conditioning": "klass"}, 'conditioning is "klass": expected one of class, none; .*'),
+        ({"average": 1.5}, "average is 1.5: expected a number from 0 to below 1."),
+        ({"samples_every": 0}, "samples_every is 0: expected an integer from 1 to 10,000,000."),
+        ({"samples_every": -1}, "samples_every is -1: expected an integer from 1 to 10,000,000."),
+        ({"width": 10**8}, "width is 100000000: expected an integer from 1 to 512."),
+        ({"latent_size": 10**10}, "latent_size is 10000000000: expected an integer from .*"),
+        ({"discriminator_steps": 10**8}, "discriminator_steps is 100000000: expected an .* 32."),
+        ({"normalization": "none"}, 'normalization is "none": it cannot depend on the class.*'),
+    ],
+)
+def test_refusals_of_a_gan(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(SettingError, match=f"^{reason}$"):
+        Settings.from_json({**gan_settings(Path("data")).to_json(), **changes})
+
+
+def test_the_ends_of_the_ranges_are_allowed() -> None:
+    for seed in (0, 2**32 - 1):
+        assert settings(Path("data"), seed=seed, epochs=1_000_000).seed == seed
+    asked = gan_settings(Path("data"), conditioning="none", normalization="none", average=0)
+    assert asked.average == 0.0
+    assert type(asked.average) is float
 
 
 def test_a_missing_setting_is_refused() -> None:

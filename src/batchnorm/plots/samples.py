@@ -11,6 +11,7 @@ from PIL import Image
 
 _SIDE = 0.45  # inches of an image on the picture
 _LETTER = 0.085  # and of a letter, at most
+_PIXELS = 20_000_000  # of a frame; ten rows of ten images have less than one million
 
 
 def samples(
@@ -51,10 +52,38 @@ def animation(pictures: Sequence[Path], path: Path, milliseconds: int = 250) -> 
         pictures: of one size.
         path: the GIF to write.
         milliseconds: that each is shown for.
+
+    Raises:
+        ValueError: a picture is damaged, or is not as large as the first.
     """
-    frames = [Image.open(picture).convert("RGB") for picture in pictures]
+    frames = [_frame(picture) for picture in pictures]
+    for picture, frame in zip(pictures, frames, strict=True):
+        if frame.size != frames[0].size:
+            raise ValueError(
+                f"{picture} has {_size(frame)} pixels, expected {_size(frames[0])} as in "
+                f"{pictures[0]}"
+            )
     shown = [milliseconds] * (len(frames) - 1) + [8 * milliseconds]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=shown, loop=0)
+
+
+def _frame(path: Path) -> Image.Image:
+    try:
+        if not path.is_file():  # a pipe would never end
+            raise ValueError("it is not a file")
+        with Image.open(path) as picture:
+            if picture.width * picture.height > _PIXELS:
+                raise ValueError(f"it declares {_size(picture)} pixels")
+            picture.verify()  # the checksums, after which it must be opened again
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    # Pillow does not list what a damaged file makes it raise: SyntaxError is among it.
+    except Exception as error:
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())})") from error
+
+
+def _size(picture: Image.Image) -> str:
+    return f"{picture.width}x{picture.height}"
 
 
 def _grid(images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:

@@ -7,10 +7,14 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
+from batchnorm.train.errors import RunError, one_line
+from batchnorm.train.files import atomic, load_arrays
 from batchnorm.train.history import Epoch, NonFiniteError, write_csv
-from batchnorm.train.run import Run, RunError, atomic, read_arrays
+from batchnorm.train.run import Run
 
 _HISTORY = "history"
+_HISTORY_LIMIT = 64 << 20  # bytes, more than the longest training writes, and the headers
+_HINT = "start again with --overwrite."
 Row = TypeVar("Row", bound=Any)  # a NamedTuple of numbers, the first of them whole
 
 
@@ -78,33 +82,74 @@ def values(variables: Sequence[keras.Variable], place: str) -> dict[str, Any]:
     return arrays
 
 
-def restore(path: Path, variables: Sequence[keras.Variable], row: type[Row]) -> list[Row]:
+def restore(
+    path: Path, variables: Sequence[keras.Variable], row: type[Row], total: int
+) -> list[Row]:
     """Puts variables in the state that `values` found them in.
 
     Args:
         path: the file.
         variables: the same ones, in the same order.
-        row: of the history; its first number is whole.
+        row: of the history; its first number counts what was done, in epochs or steps.
+        total: how many of these the training has.
 
     Returns:
         The history so far.
 
     Raises:
-        RunError: the file is damaged, or of another model.
+        RunError: the file is damaged, of another model, or of a longer training.
     """
-    arrays = read_arrays(path, "start again with --overwrite.")
     state = _named(variables)
-    shapes = {name: tuple(variable.shape) for name, variable in state.items()}
+    current = {name: keras.ops.convert_to_numpy(variable) for name, variable in state.items()}
+    expected = {name: _kind(array) for name, array in current.items()}
+    size = sum(array.nbytes for array in current.values())
+    arrays = load_arrays(path, _HINT, size + _HISTORY_LIMIT)
     rows = arrays.pop(_HISTORY, np.empty((0, 0)))
-    found = {name: array.shape for name, array in arrays.items()}
-    if found != shapes or rows.shape[1:] != (len(row._fields),):
+    received = {name: _kind(array) for name, array in arrays.items()}
+    if received != expected:
         raise RunError(
-            f"{path} is not a checkpoint of this model: it holds {found}, expected {shapes}. "
-            "Start again with --overwrite."
+            f"{path} is not a checkpoint of this model: {_difference(received, expected)}"
         )
+    _check_history(path, rows, row, total)
     for name, variable in state.items():
         variable.assign(arrays[name])
     return [row(int(first), *values) for first, *values in rows.tolist()]
+
+
+def _kind(array: Any) -> str:
+    return f"{array.dtype}{list(array.shape)}"
+
+
+def _difference(received: Mapping[str, str], expected: Mapping[str, str]) -> str:
+    """The first of the variables that differ, of which there may be hundreds."""
+    names = [*expected, *received]
+    name = next(name for name in names if received.get(name) != expected.get(name))
+    return (
+        f"{one_line(name, 60)} is {received.get(name, 'missing')}, expected "
+        f"{expected.get(name, 'no such variable')}. {_HINT.capitalize()}"
+    )
+
+
+def _check_history(path: Path, rows: Any, row: type[Row], total: int) -> None:
+    columns = len(row._fields)
+    if rows.dtype != np.float64 or rows.ndim != 2 or rows.shape[1] != columns or not len(rows):
+        raise RunError(
+            f"{path} is not a checkpoint of this model: its history is {_kind(rows)}, expected "
+            f"float64[n, {columns}] with n from 1. {_HINT.capitalize()}"
+        )
+    done = rows[:, 0]
+    gaps = row is Epoch and done[-1] != len(done)  # every epoch has a row, not every step
+    if (done % 1).any() or done[0] < 1 or (np.diff(done) <= 0).any() or gaps:
+        raise RunError(
+            f"{path} is damaged (its history's {row._fields[0]}s are not in order): {_HINT}"
+        )
+    if done[-1] > total:
+        name = f"{row._fields[0]}s"
+        raise RunError(
+            f"{path} holds {done[-1]:.0f} {name}, but {path.with_name('config.json')} asks for "
+            f"{name}={total}: set it back to what the run was started with, or start again with "
+            "--overwrite."
+        )
 
 
 def _named(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:

@@ -49,7 +49,7 @@ def fit(
     _compile(model, optimizer)
     epochs: list[Epoch] = []
     if run.checkpoint.exists():
-        epochs = checkpoint.restore(run.checkpoint, checkpoint.variables_of(model), Epoch)
+        epochs = checkpoint.restore(run.checkpoint, checkpoint.variables_of(model), Epoch, total)
         write_csv(run.history, epochs)  # the last time may have ended between the two files
     with ProgressBar(show, epochs, total, len(train)) as progress:
         try:
@@ -71,7 +71,7 @@ def fit(
                 ],
             )
         except NonFiniteError as error:
-            raise NonFiniteError(f"{error} {_keep_last_good(run, model)}") from error
+            raise NonFiniteError(f"{error} {_keep_last_good(run, model, total)}") from error
     save_model(run, model)
     return epochs
 
@@ -115,9 +115,9 @@ def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
     model.optimizer.build(model.trainable_variables)
 
 
-def _keep_last_good(run: Run, model: keras.Model) -> str:
+def _keep_last_good(run: Run, model: keras.Model, total: int) -> str:
     if not run.checkpoint.exists():
         return "No epoch was finished, so there is nothing to keep."
-    epochs = checkpoint.restore(run.checkpoint, checkpoint.variables_of(model), Epoch)
+    epochs = checkpoint.restore(run.checkpoint, checkpoint.variables_of(model), Epoch, total)
     save_model(run, model)
     return f"{run.model} and {run.checkpoint.name} are those of epoch {len(epochs)}."

@@ -1,17 +1,17 @@
 """The normalizations that a model can be trained with, as the command line spells them."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
 import keras
 
+from batchnorm.data.suggest import suggest
 from batchnorm.ghost import Ghost
 from batchnorm.layer import BatchNormalization
 from batchnorm.moving import Cumulative, Exponential, ZeroDebiased
 from batchnorm.renorm import Renorm
-from batchnorm.train.run import RunError
+from batchnorm.train.errors import RunError
 
 GRAMMAR = """\
   ours                this package's layer as it is
@@ -26,6 +26,8 @@ or slots of ours, joined by + as in ghost:32+zero-debiased, each at most once:
 
 Maker = Callable[..., keras.layers.Layer]
 
+LARGEST = 1_000_000  # images of a group
+_HIGHEST = 1e30  # of the limits of renorm, which float32 can hold with some room
 _WHOLE = ("ours", "keras", "none")
 # How many numbers may follow the colon of a slot.
 _COUNTS = {
@@ -59,20 +61,32 @@ def normalization(expression: str) -> Maker | None:
         keras_layer: Maker = keras.layers.BatchNormalization
         return keras_layer
     try:
-        slots = {} if expression == "ours" else _slots(expression)
+        slots = slots_of(expression)
     except ValueError as error:
         raise RunError(f"--normalization {expression}: {error} Allowed are\n{GRAMMAR}") from error
     return partial(BatchNormalization, **slots)
 
 
-def _slots(expression: str) -> dict[str, Any]:
+def slots_of(expression: str) -> dict[str, Any]:
+    """Returns the arguments of `BatchNormalization` that an expression stands for.
+
+    Args:
+        expression: of the `GRAMMAR`; for `keras` and `none` there are no arguments.
+
+    Raises:
+        ValueError: the expression cannot be parsed, or a number is out of range.
+    """
+    if expression in _WHOLE:
+        return {}
     terms = _terms(expression)
     momentum = terms.get("momentum", [0.99])[0]
     slots: dict[str, Any] = {}
     if "ghost" in terms:
         size = terms["ghost"][0]
-        if size < 2 or size % 1:
-            raise ValueError(f"the size of a group must be a whole number from 2, not {size:g}.")
+        if not 2 <= size <= LARGEST or size % 1:
+            raise ValueError(
+                f"the size of a group must be a whole number from 2 to {LARGEST:,}, not {size:g}."
+            )
         slots["statistics"] = Ghost(int(size))
     if "renorm" in terms:
         rmax, dmax = terms["renorm"] or (3.0, 5.0)
@@ -96,14 +110,15 @@ def _terms(expression: str) -> dict[str, list[float]]:
         if name in _WHOLE:
             raise ValueError(f"{name} stands alone.")
         if name not in _COUNTS:
-            nearest = get_close_matches(name, (*_WHOLE, *_COUNTS), n=1, cutoff=0.0)[0]
-            raise ValueError(f"{name!r} is unknown; did you mean {nearest!r}?")
+            raise ValueError(f"{name!r} is unknown{suggest(name, (*_WHOLE, *_COUNTS))}")
         if name in terms:
             raise ValueError(f"{name} stands there twice.")
         try:
             terms[name] = [float(number) for number in text.split(",")] if colon else []
         except ValueError:
             raise ValueError(f"{text!r}, behind {name}, is no number.") from None
+        if name != "ghost" and any(abs(number) > _HIGHEST for number in terms[name]):
+            raise ValueError(f"{text!r}, behind {name}, is above {_HIGHEST:g}.")
         if len(terms[name]) not in _COUNTS[name]:
             wanted = " or ".join(map(str, _COUNTS[name]))
             count = len(terms[name])

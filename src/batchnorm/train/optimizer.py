@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from batchnorm.train.run import RunError
+from batchnorm.train.errors import RunError
 
 OPTIMIZERS: dict[str, Callable[[Any], keras.optimizers.Optimizer]] = {
     "adam": keras.optimizers.Adam,
@@ -42,15 +42,35 @@ def learning_rates(expression: str, rate: float, epochs: int, steps: int) -> Any
     """
     if expression in SCHEDULES:
         return SCHEDULES[expression](rate, epochs * steps)
-    name, _, text = expression.partition(":")
-    numbers = text.split(",")
-    drops = [int(number) for number in numbers] if all(map(str.isdecimal, numbers)) else []
-    if name != "drop" or not drops or [0, *drops, epochs] != sorted({0, *drops, epochs}):
-        raise RunError(
-            f"--schedule {expression}: expected {', '.join(SCHEDULES)}, or drop:EPOCH,EPOCH for a "
-            "rate that is divided by 10 after these epochs, in their order and before the last, "
-            f"{epochs}."
-        )
+    drops = drops_of(expression, epochs)
     boundaries = [drop * steps - 1 for drop in drops]  # the last steps before each fall
     values = [rate / 10**count for count in range(len(drops) + 1)]
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+
+
+def drops_of(expression: str, epochs: int) -> list[int]:
+    """Returns the epochs after which a schedule `drop:60,90` divides the rate by 10.
+
+    Args:
+        expression: the schedule.
+        epochs: how many there are.
+
+    Raises:
+        RunError: as for `learning_rates`.
+    """
+    name, _, text = expression.partition(":")
+    numbers = text.split(",")
+    # No longer than the longest training: Python refuses to read numbers of thousands of digits.
+    readable = all(number.isdecimal() and len(number) < 10 for number in numbers)
+    drops = [int(number) for number in numbers] if readable else []
+    if name != "drop" or not drops or [0, *drops, epochs] != sorted({0, *drops, epochs}):
+        raise RunError(f"--schedule {expression}: expected {schedules(epochs)}")
+    return drops
+
+
+def schedules(epochs: int) -> str:
+    """Describes the schedules of a training of so many epochs."""
+    return (
+        f"{', '.join(SCHEDULES)}, or drop:EPOCH,EPOCH for a rate that is divided by 10 after these "
+        f"epochs, in their order and before the last, {epochs}."
+    )

@@ -1,7 +1,5 @@
 """The end of a run: the numbers, the pictures, and the table that closes it."""
 
-import json
-
 import keras
 from rich.console import Console
 from rich.table import Table
@@ -11,10 +9,12 @@ from batchnorm.plots.curves import curves
 from batchnorm.plots.feature_maps import feature_maps
 from batchnorm.train import statistics
 from batchnorm.train.evaluate import accuracy
+from batchnorm.train.files import atomic, read_numbers, write_json
 from batchnorm.train.history import Epoch
-from batchnorm.train.run import Run, RunError, atomic, write_json
+from batchnorm.train.run import Run
 from batchnorm.train.settings import ClassifierSettings
 
+HINT = "delete it and --resume."  # with which it is written again
 _ROWS = {
     "test_accuracy": "in inference mode, with the moving statistics",
     "test_accuracy_batch_statistics": "with each batch's own statistics",
@@ -64,16 +64,13 @@ def show(run: Run, console: Console) -> None:
     Raises:
         RunError: its `results.json` is damaged.
     """
-    try:
-        results = json.loads(run.results.read_text("utf-8"))
-        table = Table(title="Test accuracy", show_header=False)
-        for name, text in _ROWS.items():
-            table.add_row(text, f"{results[name]:{'+' if name == 'gap' else ''}.4f}")
-        plural = "" if results["epochs"] == 1 else "s"
-        closing = (
-            f"{results['epochs']} epoch{plural} in {results['seconds']:.1f} s; see {run.folder}"
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{run.results} is damaged ({error}): delete it and --resume.") from error
+    results = read_numbers(run.results, [*_ROWS, "epochs", "seconds"], HINT)
+    table = Table(title="Test accuracy", show_header=False)
+    for _ in range(2):
+        table.add_column(overflow="fold")  # on a narrow terminal no digit is left out
+    for name, text in _ROWS.items():
+        table.add_row(text, f"{results[name]:{'+' if name == 'gap' else ''}.4f}")
+    plural = "" if results["epochs"] == 1 else "s"
+    closing = f"{results['epochs']} epoch{plural} in {results['seconds']:.1f} s; see {run.folder}"
     console.print(table)
     console.print(closing, markup=False, highlight=False, soft_wrap=True)

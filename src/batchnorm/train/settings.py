@@ -1,11 +1,31 @@
-"""What was asked of a run: everything that decides its result."""
+"""The settings of a run: everything that decides its result, checked wherever they come from."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, get_type_hints
+from dataclasses import MISSING, asdict, fields
+from typing import Annotated, Any, Self
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from batchnorm.data import NAMES
+from batchnorm.models.resnet import BLOCKS
+from batchnorm.train import limits
+from batchnorm.train.errors import one_line
+from batchnorm.train.limits import SettingError, accepted_by, one_of, setting_error
+from batchnorm.train.normalization import slots_of
+from batchnorm.train.optimizer import OPTIMIZERS, SCHEDULES, drops_of, schedules
+
+BACKENDS = ("tensorflow", "jax", "torch")
+CONDITIONINGS = ("class", "none")
+DECAYS = ("kernels", "all")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+Normalization = Annotated[str, accepted_by(slots_of)]
+# No type is converted to another: true is no 1.
+_STRICT = ConfigDict(strict=True, extra="forbid")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Settings:
     """The settings that every training run has, named as the command line names them.
 
@@ -17,18 +37,37 @@ class Settings:
         batch_size: images in a step; at least 2.
         learning_rate: the highest that the schedule reaches.
         schedule: how the learning rate falls; see `batchnorm.train.optimizer.learning_rates`.
-        seed: decides the first weights and the order of the images; not negative.
+        seed: decides the first weights and the order of the images, from 0 to 2**32 - 1.
         backend: Keras's.
+
+    Raises:
+        ValidationError: Pydantic's, a ValueError: a value is out of range or of another type.
     """
 
     model: str
-    data: str
-    data_dir: str | None
-    batch_size: int
-    learning_rate: float
+    data: Annotated[str, one_of(NAMES)]
+    data_dir: Annotated[str, Field(min_length=1, max_length=4096)] | None
+    batch_size: limits.BatchSize
+    learning_rate: limits.Rate
     schedule: str
-    seed: int
-    backend: str
+    seed: limits.Seed
+    backend: Annotated[str, one_of(BACKENDS)]
+
+    @staticmethod
+    def checked(values: Mapping[str, Any]) -> "Settings":
+        """Returns the settings that are given by their names.
+
+        Args:
+            values: a value for each setting of the model that "model" names.
+
+        Raises:
+            SettingError: a value is out of range or of another type.
+        """
+        kind = KINDS[values["model"]]
+        try:
+            return kind(**values)
+        except ValidationError as error:
+            raise setting_error(error, kind) from None
 
     @staticmethod
     def from_json(values: Any) -> "Settings":
@@ -41,21 +80,20 @@ class Settings:
             The settings.
 
         Raises:
-            ValueError: these are not the settings of a run: one is missing, unknown or of a wrong
-                type.
+            SettingError: a value is out of range or of another type.
+            ValueError: these are not the settings of a run: one is missing or unknown.
         """
         kind = KINDS.get(str(values.get("model"))) if isinstance(values, dict) else None
         if kind is None:
-            raise ValueError(f"expected the settings of {', '.join(KINDS)}; received {values!r}")
-        hints = get_type_hints(kind)
+            received = one_line(repr(values), 60)
+            raise ValueError(f"expected the settings of {', '.join(KINDS)}; received {received}")
         # What a version before this one did not ask has the default that it went by.
         values = {f.name: f.default for f in fields(kind) if f.default is not MISSING} | values
-        if values.keys() != hints.keys():
-            raise ValueError(f"expected the settings {', '.join(hints)}; received {values!r}")
-        for name, hint in hints.items():
-            if not isinstance(values[name], hint):
-                raise ValueError(f"{name} is {values[name]!r}, which is no {hint}")
-        return kind(**values)
+        names = [field.name for field in fields(kind)]
+        if values.keys() != {*names}:
+            received = one_line(", ".join(values), 400)
+            raise ValueError(f"expected the settings {', '.join(names)}; received {received}")
+        return Settings.checked(values)
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON knows them, in the order of the attributes."""
@@ -79,7 +117,7 @@ class Settings:
         ]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class ClassifierSettings(Settings):
     """The settings of a classifier's training.
 
@@ -88,11 +126,22 @@ class ClassifierSettings(Settings):
         normalization: what `batchnorm.train.normalization.normalization` reads.
     """
 
-    epochs: int
-    normalization: str
+    epochs: limits.Epochs
+    normalization: Normalization
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> Self:
+        try:
+            if self.schedule not in SCHEDULES:
+                drops_of(self.schedule, self.epochs)
+        except ValueError:
+            raise SettingError(
+                "schedule", self.schedule, f"expected {schedules(self.epochs)}"
+            ) from None
+        return self
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class LeNetSettings(ClassifierSettings):
     """The settings of a LeNet's training.
 
@@ -101,11 +150,11 @@ class LeNetSettings(ClassifierSettings):
         image_size: the side in pixels that the network sees; `None` for that of the images.
     """
 
-    optimizer: str
-    image_size: int | None
+    optimizer: Annotated[str, one_of(OPTIMIZERS)]
+    image_size: limits.ImageSize | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class ResNetSettings(ClassifierSettings):
     """The settings of a ResNet's training, by stochastic gradient descent with momentum.
 
@@ -119,16 +168,16 @@ class ResNetSettings(ClassifierSettings):
         precision: Keras's dtype policy.
     """
 
-    depth: int
-    block: str | None
-    momentum: float
-    weight_decay: float
-    decay: str
+    depth: limits.Depth
+    block: Annotated[str, one_of(BLOCKS)] | None
+    momentum: limits.Share
+    weight_decay: limits.Decay
+    decay: Annotated[str, one_of(DECAYS)]
     augment: bool
-    precision: str
+    precision: Annotated[str, one_of(PRECISIONS)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class GanSettings(Settings):
     """The settings of a GAN's training.
 
@@ -146,15 +195,26 @@ class GanSettings(Settings):
         normalization: the generator's, as for `ClassifierSettings`.
     """
 
-    steps: int
-    discriminator_learning_rate: float
-    conditioning: str
-    width: int
-    latent_size: int
-    discriminator_steps: int
-    average: float
-    samples_every: int
-    normalization: str = "ours"
+    steps: limits.Steps
+    discriminator_learning_rate: limits.Rate
+    conditioning: Annotated[str, one_of(CONDITIONINGS)]
+    width: limits.Width
+    latent_size: limits.LatentSize
+    discriminator_steps: limits.DiscriminatorSteps
+    average: limits.Share
+    samples_every: limits.Steps
+    normalization: Normalization = "ours"
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Self:
+        if self.schedule not in SCHEDULES:
+            raise SettingError(
+                "schedule", self.schedule, f"expected one of {', '.join(SCHEDULES)}."
+            )
+        if self.conditioning == "class" and self.normalization in ("keras", "none"):
+            reason = "it cannot depend on the class: choose one of ours, or --conditioning none."
+            raise SettingError("normalization", self.normalization, reason)
+        return self
 
 
 KINDS: dict[str, type[Settings]] = {

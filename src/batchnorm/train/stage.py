@@ -28,7 +28,7 @@ class Stage(Bar, keras.callbacks.Callback):
     ) -> None:
         super().__init__(
             console,
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # perhaps with a path
             BarColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),

@@ -38,14 +38,17 @@ def start(run: Run, settings: Settings, overwrite: bool, console: Console) -> No
         console: shows the progress and the closing table.
 
     Raises:
-        RunError: the folder is taken, the settings do not fit the data, a loss is not finite, or
-            a file cannot be written.
+        RunError: the folder is taken, the settings do not fit the data, a loss is not finite, a
+            file cannot be written, or another process trains in the folder.
         DataError: the data cannot be read.
     """
     run.refuse_to_overwrite(overwrite)
     prepared = _prepare(settings)
-    run.create(settings)
-    _finish(run, settings, prepared, console)
+    with run.created(settings, overwrite) as foreign:
+        if foreign:
+            line = f"Not of a run, and kept in {run.folder}: {', '.join(foreign)}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        _finish(run, settings, prepared, console)
 
 
 def resume(run: Run, given: Mapping[str, Any], console: Console) -> None:
@@ -58,7 +61,7 @@ def resume(run: Run, given: Mapping[str, Any], console: Console) -> None:
 
     Raises:
         RunError: the folder is not a run, its settings are others than those given, a loss is not
-            finite, or a file cannot be read or written.
+            finite, a file cannot be read or written, or another process trains in the folder.
         DataError: the data cannot be read.
     """
     settings = run.settings()
@@ -68,11 +71,20 @@ def resume(run: Run, given: Mapping[str, Any], console: Console) -> None:
             f"{run.folder} was started with other settings ({'; '.join(differences)}): resume it "
             "without them, or start another run in another folder."
         )
+    if _show_finished(run, settings, console):
+        return
+    with run.locked():
+        # Another process may have finished it meanwhile.
+        if not _show_finished(run, settings, console):
+            _finish(run, settings, _prepare(settings), console)
+
+
+def _show_finished(run: Run, settings: Settings, console: Console) -> bool:
     if run.results.exists():
         console.print(f"{run.folder} is finished already.", markup=False, soft_wrap=True)
         TRAININGS[settings.model].show(run, console)
-    else:
-        _finish(run, settings, _prepare(settings), console)
+        return True
+    return False
 
 
 def _prepare(settings: Settings) -> Any:

@@ -1,5 +1,6 @@
 """What each normalization layer keeps, epoch by epoch."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,19 @@ import keras
 import numpy as np
 
 from batchnorm.plots.statistics import statistics
+from batchnorm.train.errors import RunError, one_line
+from batchnorm.train.files import atomic, load_arrays
 from batchnorm.train.history import Epoch
-from batchnorm.train.run import Run, RunError, atomic, read_arrays
+from batchnorm.train.run import Run
 from batchnorm.train.settings import ClassifierSettings, Settings
 from batchnorm.train.trained import picture_to
 
 Statistics = dict[str, Any]  # arrays, by the tags that TensorBoard shows
 
 NAMES = ("moving_mean", "moving_variance", "gamma", "beta")
+_TAG = re.compile(rf"({'|'.join(NAMES)})/[0-9]+_.+")
+_LIMIT = 256 << 20  # bytes of a file; those of a ResNet of 1,202 layers are 2 MB
+_HINT = "delete it. The run's pictures of that epoch alone are lost."
 
 
 class Recorder(keras.callbacks.Callback):
@@ -73,9 +79,36 @@ def read(path: Path) -> Statistics:
         path: the file.
 
     Raises:
-        RunError: it is damaged.
+        RunError: it is damaged, or holds something else.
     """
-    return read_arrays(path, "delete it. The run's pictures of that epoch alone are lost.")
+    values = load_arrays(path, _HINT, _LIMIT)
+    for name, array in values.items():
+        if not _TAG.fullmatch(name) or array.ndim != 1 or not array.size or array.dtype.kind != "f":
+            raise RunError(
+                f"{path} is not a file of statistics: it holds {one_line(name, 60)}, "
+                f"{array.dtype} of shape {array.shape}, expected vectors of floats such as "
+                f"{NAMES[0]}/01_name: {_HINT}"
+            )
+    if not any(name.startswith(NAMES[0]) for name in values):
+        raise RunError(f"{path} is not a file of statistics: it has no {NAMES[0]}: {_HINT}")
+    return values
+
+
+def _read_all(run: Run) -> dict[int, Statistics]:
+    """The statistics of each epoch that has them, all of the same layers."""
+    files = run.statistics_files()
+    history = {epoch: read(files[epoch]) for epoch in sorted(files)}
+    kinds = {
+        epoch: {name: (array.shape, array.dtype) for name, array in values.items()}
+        for epoch, values in history.items()
+    }
+    for epoch, path in sorted(files.items()):
+        if kinds[epoch] != kinds[min(files)]:
+            raise RunError(
+                f"{path} and {files[min(files)]} are not of one run, their layers differ: "
+                "delete the one that does not belong here."
+            )
+    return history
 
 
 def draw(run: Run, picture: Path | None = None) -> Path:
@@ -94,8 +127,7 @@ def draw(run: Run, picture: Path | None = None) -> Path:
     """
     picture = picture_to(picture or run.statistics_picture)
     settings = run.settings()
-    # No other files than these: a training that is going on has hidden ones.
-    history = {int(path.stem): read(path) for path in run.statistics.glob("[0-9]*.npz")}
+    history = _read_all(run)
     if not history:
         raise RunError(_nothing(run, settings))
     with atomic(picture) as temporary:

@@ -15,9 +15,11 @@ from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from batchnorm.train import statistics
+from batchnorm.train.errors import RunError
 from batchnorm.train.history import Epoch
 from batchnorm.train.run import Run
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 # One folder for each curve of a chart, so that train and test share theirs.
 _CURVES = {
     "train": {"loss": "loss", "accuracy": "accuracy", "learning_rate": "learning_rate"},
@@ -98,8 +100,13 @@ class Events:
             step: that it is of.
             tag: what it is of.
             path: a PNG file.
+
+        Raises:
+            RunError: it is not one.
         """
-        content = path.read_bytes()
+        content = path.read_bytes() if path.is_file() else b""
+        if len(content) < 24 or not content.startswith(_PNG):
+            raise RunError(f"{path} is damaged (it is not a PNG file): delete it and --resume.")
         width, height = struct.unpack(">II", content[16:24])  # where PNG has them
         image = Summary.Image(
             height=height, width=width, colorspace=4, encoded_image_string=content
@@ -114,12 +121,18 @@ class Events:
 
 
 def _open(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        path.unlink()
     now = time.time()
     path = folder / f"events.out.tfevents.{now:.6f}.{socket.gethostname()}"
-    _append(path, Event(wall_time=now, file_version="brain.Event:2"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        _append(path, Event(wall_time=now, file_version="brain.Event:2"))
+    except OSError as error:
+        raise RunError(
+            f"{folder} cannot be written ({error}): delete or rename what is in the way, and "
+            "--resume."
+        ) from error
     return path
 
 

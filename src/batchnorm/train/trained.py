@@ -1,36 +1,61 @@
 """What a finished run leaves to work with: its model, unless the file is damaged."""
 
-import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 import keras
 
-from batchnorm.data import classes
+from batchnorm.data import Dataset, classes
 from batchnorm.models import gan  # noqa: F401, registers the layers that a generator's file names
-from batchnorm.train.run import Run, RunError
-from batchnorm.train.settings import GanSettings
+from batchnorm.train.errors import RunError
+from batchnorm.train.keras_file import load_model
+from batchnorm.train.run import Run
+from batchnorm.train.settings import ClassifierSettings, GanSettings, Settings
 
 _FORMATS = (".png", ".pdf", ".svg", ".jpg")
+_ANEW = "delete it and results.json, and write both again with"
 
 
-def trained(run: Run) -> keras.Model:
+def trained(run: Run, settings: Settings) -> keras.Model:
     """The model that a run has trained.
 
     Args:
         run: a finished run.
+        settings: those of the run.
 
     Returns:
         Its model, not compiled.
 
     Raises:
-        RunError: the folder is not a run, or its model is missing or damaged.
+        RunError: its model is missing or damaged.
     """
+    again = f"`batchnorm train {settings.model} --output {quote(str(run.folder))} --resume`"
     if not run.model.exists():
         raise RunError(
-            f"{run.model} does not exist: the training was not finished. Finish it with "
-            f"`batchnorm train {run.settings().model} --output {run.folder} --resume`."
+            f"{run.model} does not exist: the training was not finished. Finish it with {again}."
         )
-    return read(run.model)
+    return load_model(run.model, f"{_ANEW} {again}.")
+
+
+def classifier(run: Run, settings: ClassifierSettings, data: Dataset) -> keras.Model:
+    """The classifier that a run has trained.
+
+    Args:
+        run: a finished run of a classifier.
+        settings: those of the run.
+        data: the run's.
+
+    Returns:
+        The model, from images to logits.
+
+    Raises:
+        RunError: its model is missing, damaged or of other images or classes.
+    """
+    model = trained(run, settings)
+    images = tuple(data.test.images.shape[1:])
+    _check_shapes(run, model, [images], (len(data.classes),))
+    return model
 
 
 def generator(run: Run) -> keras.Model:
@@ -47,15 +72,33 @@ def generator(run: Run) -> keras.Model:
             damaged or not the generator that the run's settings ask for.
     """
     settings = gan_settings(run)
-    model = trained(run)
-    wanted = [(settings.latent_size,), (len(classes(settings.data)),)]
-    found = [tuple(each.shape[1:]) for each in model.inputs]
-    if found != wanted:
-        raise RunError(
-            f"{run.model} is not the generator of this run: it takes inputs of shape {found}, "
-            f"expected {wanted}."
-        )
+    model = trained(run, settings)
+    inputs = [(settings.latent_size,), (len(classes(settings.data)),)]
+    _check_shapes(run, model, inputs, (None, None, None))
     return model
+
+
+def _check_shapes(
+    run: Run,
+    model: keras.Model,
+    inputs: Sequence[tuple[int, ...]],
+    output: tuple[int | None, ...],
+) -> None:
+    """Checks that a model takes and returns what the run's does; `None` is any size."""
+    # Subclasses of keras.Model do not say what they take.
+    takes = [tuple(tensor.shape[1:]) for tensor in getattr(model, "inputs", None) or []]
+    returns = [tuple(tensor.shape[1:]) for tensor in getattr(model, "outputs", None) or []]
+    fits = len(returns) == 1 and len(returns[0]) == len(output)
+    if (
+        takes != inputs
+        or not fits
+        or any(side not in (None, size) for side, size in zip(output, returns[0], strict=True))
+    ):
+        raise RunError(
+            f"{run.model} is not the model of this run: from inputs of shape {takes} it makes "
+            f"{returns}, expected {inputs} and {output}. {_ANEW.capitalize()} `batchnorm train "
+            f"... --resume`."
+        )
 
 
 def gan_settings(run: Run) -> GanSettings:
@@ -80,7 +123,7 @@ def gan_settings(run: Run) -> GanSettings:
 
 
 def read(path: Path) -> keras.Model:
-    """A model from a file.
+    """A model from a file that a user names.
 
     Args:
         path: a `.keras` file.
@@ -91,13 +134,7 @@ def read(path: Path) -> keras.Model:
     Raises:
         RunError: the file is missing, damaged or none of Keras's.
     """
-    if not path.exists():
-        raise RunError(f"{path} does not exist.")
-    try:
-        return keras.models.load_model(path, compile=False)
-    # Keras documents no list of what a damaged file raises.
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path} is damaged ({error}).") from error
+    return load_model(path, "name another file, or restore this one from a copy.")
 
 
 def picture_to(path: Path) -> Path:

@@ -13,11 +13,13 @@ from rich.text import Text
 
 from batchnorm.data import Dataset, Split, load
 from batchnorm.models.classifier import FEATURES
+from batchnorm.train.errors import RunError
+from batchnorm.train.files import atomic, write_json
 from batchnorm.train.fit import make_repeatable
 from batchnorm.train.gan.generate import generate, latents
 from batchnorm.train.gan.judge import train_judge
 from batchnorm.train.gan.scores import Scores, score
-from batchnorm.train.run import Run, RunError, atomic, write_json
+from batchnorm.train.run import Run
 from batchnorm.train.stage import Stage
 from batchnorm.train.trained import gan_settings, generator, read
 
@@ -226,7 +228,7 @@ def _show(run: Run, scores: Scores, asked: Asked, amounts: _Amounts, console: Co
     kept = f"{scores.diversity / scores.diversity_real:.3f}"
     table = Table(title="Scores", show_lines=True)
     for name in ("score", "", "what it is"):
-        table.add_column(name, justify="right" if not name else "left")
+        table.add_column(name, justify="right" if not name else "left", overflow="fold")
     for row in (
         (
             "judge's accuracy",

@@ -1,7 +1,6 @@
 """Pictures of what a trained generator makes of classes, and of mixtures of two of them."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import keras
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchnorm import data
+from batchnorm.data.suggest import suggest
 from batchnorm.plots.samples import samples
 from batchnorm.train.gan.generate import generate, latents
 from batchnorm.train.run import Run, RunError, atomic
@@ -111,5 +111,4 @@ def _place(wanted: str, names: Sequence[str]) -> int:
     if wanted in map(str, range(len(names))):
         return int(wanted)
     allowed = ", ".join(f"{place} {name}" for place, name in enumerate(names))
-    nearest = names[lower.index(get_close_matches(wanted.lower(), lower, n=1, cutoff=0.0)[0])]
-    raise RunError(f"{wanted!r} is no class; did you mean {nearest!r}? Allowed: {allowed}.")
+    raise RunError(f"{wanted!r} is no class{suggest(wanted, names)} Allowed: {allowed}.")

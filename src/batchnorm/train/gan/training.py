@@ -1,6 +1,5 @@
 """A GAN's training: from its settings to a folder full of samples."""
 
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,12 +14,15 @@ from batchnorm.data import Dataset, load
 from batchnorm.plots.samples import animation, samples
 from batchnorm.train import checkpoint
 from batchnorm.train.batches import Shuffled
+from batchnorm.train.errors import RunError
+from batchnorm.train.files import atomic, read_numbers, write_json
 from batchnorm.train.fit import make_repeatable, save_model
 from batchnorm.train.gan.generate import calibrate, generate, latents
 from batchnorm.train.gan.networks import Networks, draws
 from batchnorm.train.gan.progress import ProgressBar
 from batchnorm.train.history import NonFiniteError, check_finite, write_csv
-from batchnorm.train.run import Run, RunError, atomic, write_json
+from batchnorm.train.results import HINT
+from batchnorm.train.run import Run
 from batchnorm.train.settings import GanSettings
 from batchnorm.train.tensorboard import Events
 
@@ -72,15 +74,13 @@ def finish(run: Run, settings: GanSettings, prepared: Prepared, console: Console
     history: list[Interval] = []
     networks = prepared.networks
     if run.checkpoint.exists():
-        history = checkpoint.restore(run.checkpoint, networks.variables, Interval)
+        history = checkpoint.restore(run.checkpoint, networks.variables, Interval, settings.steps)
         write_csv(run.history, history)
     try:
         _train(run, settings, prepared, history, console)
     except NonFiniteError as error:
         raise NonFiniteError(f"{error} {_keep_last_good(run, settings, prepared)}") from error
-    if frames := [frame for row in history if (frame := run.frame(row.step)).exists()]:
-        with atomic(run.animation) as temporary:
-            animation(frames, temporary)
+    _animate(run, history)
     save_model(run, networks.average)
     seconds = sum(row.seconds for row in history)
     write_json(
@@ -95,16 +95,24 @@ def finish(run: Run, settings: GanSettings, prepared: Prepared, console: Console
     )
 
 
+def _animate(run: Run, history: list[Interval]) -> None:
+    """Writes the animation of the frames, of which a user may have deleted some."""
+    frames = [frame for row in history if (frame := run.frame(row.step)).exists()]
+    if frames:
+        with atomic(run.animation) as temporary:
+            try:
+                animation(frames, temporary)
+            except ValueError as error:
+                raise RunError(f"{error}: delete it and --resume.") from error
+
+
 def show(run: Run, console: Console) -> None:
     """Prints where the samples are; see `batchnorm.train.start.Training`."""
-    try:
-        results = json.loads(run.results.read_text("utf-8"))
-        line = (
-            f"{results['steps']} steps in {results['seconds']:.1f} s, "
-            f"{results['milliseconds_a_step']:.0f} ms each; samples: {run.samples}"
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{run.results} is damaged ({error}): delete it and --resume.") from error
+    results = read_numbers(run.results, ["steps", "seconds", "milliseconds_a_step"], HINT)
+    line = (
+        f"{results['steps']} steps in {results['seconds']:.1f} s, "
+        f"{results['milliseconds_a_step']:.0f} ms each; samples: {run.samples}"
+    )
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     line = f"How good they are: batchnorm evaluate {quote(str(run.folder))}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -186,6 +194,6 @@ def _keep_last_good(run: Run, settings: GanSettings, prepared: Prepared) -> str:
     if not run.checkpoint.exists():
         return "No checkpoint was written yet, so there is nothing to keep."
     networks = prepared.networks
-    history = checkpoint.restore(run.checkpoint, networks.variables, Interval)
+    history = checkpoint.restore(run.checkpoint, networks.variables, Interval, settings.steps)
     save_model(run, networks.average)
     return f"{run.model} and {run.checkpoint.name} are those of step {history[-1].step}."
