@@ -2,10 +2,11 @@
 
     python benchmarks/numerics.py
 
-Prints two tables for one training step on inputs `(32, 16, 16, 8)`, float32 if a row does not say
-otherwise, epsilon 1e-3: the largest error of y, and of dx as a part of its channel's largest. y64
-and dx64 are float64 NumPy's, for the very same inputs; "rounding" is their error when rounded to
-the inputs' dtype, "batchnorm" the worst backend, "nnx two-pass" with `use_fast_variance=False`.
+Prints two tables for one training step, float32 if a row does not say otherwise, epsilon 1e-3: the
+largest error of y, and of dx as a part of its channel's largest, on the worst of several shapes
+(`SHAPES`). y64 and dx64 are float64 NumPy's, for the very same inputs; "rounding" is their error
+when rounded to the inputs' dtype, "batchnorm" the worst backend, "nnx two-pass" with
+`use_fast_variance=False`.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
+from itertools import product
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -26,17 +28,27 @@ import numpy.typing as npt
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-SHAPE = (32, 16, 16, 8)
-AXES = (0, 1, 2)
+# Few channels and many, one, and more rows than channels by far.
+SHAPES = ((32, 16, 16, 8), (64, 7, 7, 64), (16, 15, 17, 1), (4096, 40))
 EPSILON = 1e-3
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 ROWS = (
-    *("0 ± 1", "1e2 ± 1", "1e4 ± 1", "1e6 ± 1", "-123456.7 ± 1", "1 ± 1e-3", "1 ± 1e-6"),
+    *(
+        "0 ± 1",
+        "0 ± 1, after relu",
+        "1e2 ± 1",
+        "1e4 ± 1",
+        "1e6 ± 1",
+        "-123456.7 ± 1",
+        "1 ± 1e-3",
+        "1 ± 1e-6",
+    ),
     *("0 ± 1e-6", "4096.1 ± 0", "1e6 ± 0", "0 ± 1, one 1e8"),
     *("3e4 ± 1e3, float16", "1e4 ± 1e2, bfloat16"),
 )
 
 Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
 Tensor = Any
 Function = Callable[[Tensor], Tensor]
 
@@ -57,19 +69,21 @@ class Error(NamedTuple):
     error: float
 
 
-def rows() -> dict[str, Row]:
-    """The tables' rows."""
-    normal = np.random.default_rng(0).normal(size=SHAPE)
-    made = {}
+def rows(shape: Shape) -> dict[str, Row]:
+    """The tables' rows, for inputs of a shape."""
+    normal = np.random.default_rng(0).normal(size=shape)
+    inputs = {}
     for name in ROWS:
         moments, _, note = name.partition(", ")
         mean, deviation = map(float, moments.split(" ± "))
         x = normal * deviation + mean
+        if note == "after relu":
+            x = np.maximum(x, 0)
         if note == "one 1e8":
-            x[7, 7, 7] = 1e8  # in every channel
+            x.reshape(-1, shape[-1])[1911] = 1e8  # in every channel
         dtype = note if note.endswith("float16") else "float32"
-        made[name] = Row(rounded(x, dtype), dtype)
-    return made
+        inputs[name] = Row(rounded(x, dtype), dtype)
+    return inputs
 
 
 def rounded(values: Array, dtype: str) -> Array:
@@ -77,62 +91,73 @@ def rounded(values: Array, dtype: str) -> Array:
     return values.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype).astype(float)
 
 
-def upstream() -> Array:
+def upstream(shape: Shape) -> Array:
     """The gradient that reaches every y; float32 holds it exactly."""
-    return rounded(np.random.default_rng(1).normal(size=SHAPE), "float32")
+    return rounded(np.random.default_rng(1).normal(size=shape), "float32")
+
+
+def measured_axes(x: Array) -> Shape:
+    """All axes but the channels', the last."""
+    return tuple(range(x.ndim - 1))
 
 
 def exact(x: Array, dy: Array) -> tuple[Array, Array]:
     """y64 and dx64."""
     # About one of the values, so that float64's own rounding does not show.
-    x = x - x[:1, :1, :1]
-    factor = 1 / np.sqrt(x.var(AXES) + EPSILON)
-    y = (x - x.mean(AXES)) * factor
-    return y, factor * (dy - dy.mean(AXES) - y * (dy * y).mean(AXES))
+    axes = measured_axes(x)
+    x = x - x.reshape(-1, x.shape[-1])[0]
+    factor = 1 / np.sqrt(x.var(axes) + EPSILON)
+    y = (x - x.mean(axes)) * factor
+    return y, factor * (dy - dy.mean(axes) - y * (dy * y).mean(axes))
 
 
 def errors(name: str, row: Row, column: str, y: Array, dx: Array) -> Iterator[Error]:
     """The cells of one row and column."""
-    y64, dx64 = exact(row.x, upstream())
+    y64, dx64 = exact(row.x, upstream(row.x.shape))
     yield Error("y", name, column, float(np.abs(y - y64).max()))
     if row.dtype == "float32":
-        channels = np.abs(dx - dx64).max(AXES) / np.abs(dx64).max(AXES)
+        axes = measured_axes(dx64)
+        channels = np.abs(dx - dx64).max(axes) / np.abs(dx64).max(axes)
         yield Error("dx", name, column, float(channels.max()))
 
 
-def keras_layer(layer_type: type, dtype: str) -> Function:
+def keras_layer(layer_type: type, dtype: str, shape: Shape) -> Function:
     """A layer of Keras's kind in training mode, as a function."""
     policy = dtype if dtype == "float32" else f"mixed_{dtype}"
     layer: Any = layer_type(epsilon=EPSILON, dtype=policy)
-    layer.build(SHAPE)
+    layer.build(shape)
     state = layer.trainable_variables, layer.non_trainable_variables
     # JAX lets no gradient's trace change the moving statistics.
     return lambda x: layer.stateless_call(*state, x, training=True)[0]
 
 
-def nnx_layer(dtype: str, **options: bool) -> Function:
+def nnx_layer(dtype: str, shape: Shape, **options: bool) -> Function:
     """`flax.nnx.BatchNorm` in training mode, as a function."""
     nnx: Any = importlib.import_module("flax.nnx")
     settings = {"epsilon": EPSILON, "dtype": dtype, **options}
     # A new one in each call: JAX lets no gradient's trace change the moving statistics.
-    return lambda x: nnx.BatchNorm(SHAPE[-1], rngs=nnx.Rngs(0), **settings)(x)
+    return lambda x: nnx.BatchNorm(shape[-1], rngs=nnx.Rngs(0), **settings)(x)
 
 
-def torch_layer(dtype: str) -> Function:
-    """`torch.nn.BatchNorm2d` in training mode; its weights are float32 whatever its input is."""
+def torch_layer(dtype: str, shape: Shape) -> Function:
+    """`torch.nn.BatchNorm` in training mode; its weights are float32 whatever its input is."""
     import torch
 
-    layer = torch.nn.BatchNorm2d(SHAPE[-1], eps=EPSILON)
-    return lambda x: layer.to(x.device)(x.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1)
+    def normalize(x: Tensor) -> Tensor:
+        kind = torch.nn.BatchNorm1d if x.dim() == 2 else torch.nn.BatchNorm2d
+        layer = kind(shape[-1], eps=EPSILON).to(x.device)
+        return layer(x.movedim(-1, 1).contiguous()).movedim(1, -1)
+
+    return normalize
 
 
-def layers(backend: str) -> dict[str, Callable[[str], Function]]:
-    """The columns of one backend, and what makes the function of each for a dtype."""
+def layers(backend: str) -> dict[str, Callable[[str, Shape], Function]]:
+    """The columns of one backend, and the maker of each one's function for dtype and shape."""
     import keras
 
     from batchnorm import BatchNormalization
 
-    made: dict[str, Callable[[str], Function]] = {
+    made: dict[str, Callable[[str, Shape], Function]] = {
         "batchnorm": partial(keras_layer, BatchNormalization),
         f"Keras {BACKENDS[backend]}": partial(keras_layer, keras.layers.BatchNormalization),
     }
@@ -168,19 +193,20 @@ def measured(backend: str) -> Iterator[Error]:
     """The columns of one backend, which is the one that Keras was imported with."""
     from keras import ops
 
-    for column, make in layers(backend).items():
-        for name, row in rows().items():
-            x, dy = (ops.convert_to_tensor(a, row.dtype) for a in (row.x, upstream()))
-            found = step(backend, make(row.dtype), x, dy)
-            y, dx = (ops.convert_to_numpy(ops.cast(a, "float32")) for a in found)
+    for (column, make), shape in product(layers(backend).items(), SHAPES):
+        for name, row in rows(shape).items():
+            x, dy = (ops.convert_to_tensor(a, row.dtype) for a in (row.x, upstream(shape)))
+            results = step(backend, make(row.dtype, shape), x, dy)
+            y, dx = (ops.convert_to_numpy(ops.cast(a, "float32")) for a in results)
             yield from errors(name, row, column, y, dx)
 
 
 def rounding() -> Iterator[Error]:
     """The column of results that are as good as their dtype."""
-    for name, row in rows().items():
-        y64, dx64 = (rounded(values, row.dtype) for values in exact(row.x, upstream()))
-        yield from errors(name, row, "rounding", y64, dx64)
+    for shape in SHAPES:
+        for name, row in rows(shape).items():
+            y64, dx64 = (rounded(values, row.dtype) for values in exact(row.x, upstream(shape)))
+            yield from errors(name, row, "rounding", y64, dx64)
 
 
 def versions(backend: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ def test_it_comes_back_from_json(asked: Asked) -> None:
 
 
 def test_the_modes_are_those_that_a_backend_has() -> None:
-    assert Asked().modes_of("tensorflow") == ("eager", "graph", "jit")
+    assert Asked().modes_of("tensorflow") == ("eager", "graph", "unsized", "jit")
     assert Asked(modes=("jit", "eager")).modes_of("tensorflow") == ("eager", "jit")
     assert Asked(modes=("graph",)).modes_of("jax") == ()
     assert Asked().usual_mode("tensorflow") == "graph"

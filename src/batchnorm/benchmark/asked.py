@@ -11,7 +11,8 @@ Shape = tuple[int, ...]
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 VARIANTS = ("plain", "conditional", "weighted", "renorm", "ghost")
 PASSES = ("forward", "forward+backward", "inference")
-MODES = {"tensorflow": ("eager", "graph", "jit"), "jax": ("jit",), "torch": ("eager",)}
+ALL_MODES = ("eager", "graph", "unsized", "jit")
+MODES = {"tensorflow": ALL_MODES, "jax": ("jit",), "torch": ("eager",)}
 # What Keras trains in.
 USUAL = {"tensorflow": "graph", "jax": "jit", "torch": "eager"}
 SHAPES: tuple[Shape, ...] = (
@@ -40,7 +41,8 @@ class Asked:
         variants: of `VARIANTS`.
         shapes: of the inputs, the batch first and the channels last.
         passes: of `PASSES`.
-        modes: how code is run: "eager", "graph", "jit"; those that a backend lacks are left out.
+        modes: how code is run, of `ALL_MODES`: "unsized" is a graph that knows no size but the
+            number of channels. Those that a backend lacks are left out.
         steps: whether whole training steps are measured, too.
         rounds: how often each contestant has its turn, at least 1.
         memory: whether peak memory is measured, in a process for each contestant.
@@ -49,7 +51,7 @@ class Asked:
     variants: tuple[str, ...] = VARIANTS
     shapes: tuple[Shape, ...] = SHAPES
     passes: tuple[str, ...] = PASSES
-    modes: tuple[str, ...] = ("eager", "graph", "jit")
+    modes: tuple[str, ...] = ALL_MODES
     steps: bool = True
     rounds: int = ROUNDS
     memory: bool = False

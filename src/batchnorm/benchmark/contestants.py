@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import keras
 
-from batchnorm.affine import PerClass
 from batchnorm.benchmark.inputs import CLASSES, EPSILON, MOMENTUM, Array, Inputs
 from batchnorm.benchmark.published import MomentsThenGather, NormalizedThenGain
 from batchnorm.benchmark.runners import Given, Runner
+from batchnorm.condition import PerClass
 from batchnorm.ghost import Ghost
 from batchnorm.layer import BatchNormalization
 

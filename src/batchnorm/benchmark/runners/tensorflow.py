@@ -1,4 +1,4 @@
-"""TensorFlow runs eagerly, in graphs, and in graphs that XLA compiles."""
+"""TensorFlow runs eagerly, in graphs, of known and unknown sizes, and in graphs of XLA's."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -83,7 +83,11 @@ def work(
         return (call(x, False, given),)
 
     function = {"forward": forward, "forward+backward": backward, "inference": inference}[which]
-    if mode != "eager":
+    if mode == "unsized":
+        spec = tf.TensorSpec((*[None] * (x.shape.rank - 1), x.shape[-1]), x.dtype)
+        arguments = {name: tf.TensorSpec.from_tensor(value) for name, value in given.items()}
+        function = tf.function(function, input_signature=[spec, spec, arguments], autograph=False)
+    elif mode != "eager":
         function = tf.function(function, jit_compile=mode == "jit", autograph=False)
     if not tf.config.list_physical_devices("GPU"):  # on processors it waits by itself
         return lambda: function(x, dy, given)
