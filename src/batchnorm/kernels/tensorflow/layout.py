@@ -99,7 +99,7 @@ class Layout:
         """
         samples, width = -1 if self.plan.grouped else 1, self.channels
         sizes = (samples, 1, width) if self.last else (samples, width, 1)
-        if None not in static(x):
+        if all(static(x)):
             return tf.slice(x, (0, 0, 0), sizes)
         rows = x[:1, :1, :width] if self.last else x[:1, :, :1]  # there may be none
         return tf.reduce_max(rows, (0, 1 if self.last else 2), keepdims=True)
