@@ -187,6 +187,7 @@ class Layout:
         if not self._as_matrix(weights):
             return self.over(self.sums(values, weights))
         rows, positions, _ = static(values)
+        # As `column_sums` would, without two reshapes: small inputs are a matter of calls.
         if None not in (rows, positions) and rows * positions <= FEW:
             values = values if weights is None else values * weights
             return self._narrowed(tf.reduce_sum(values, (0, 1), keepdims=True))

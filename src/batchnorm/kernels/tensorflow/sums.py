@@ -113,7 +113,7 @@ def position_sums(values: Tensor, weights: Tensor | None = None) -> Tensor:
     if length == 1:
         return values if weights is None else values * weights
     terms = _divisor(length)
-    if length is None or terms is None:
+    if terms is None:
         values = values if weights is None else values * weights
         return tf.expand_dims(add(values, (1,)), 1)
     ones = tf.ones((1, terms, 1), values.dtype)
