@@ -1,22 +1,23 @@
-"""Batch normalization, whole, for Keras 3 on TensorFlow, JAX and PyTorch."""
+"""Complete batch normalization for Keras 3, on TensorFlow, JAX and PyTorch."""
 
 from importlib.metadata import version
 
 from batchnorm.blocks import BasicBlock, BottleneckBlock, ConditionalResidualBlock, ResidualBlock
-from batchnorm.condition import FromEmbedding, Given, PerClass
 from batchnorm.functional import batch_norm, state_names
-from batchnorm.ghost import Ghost
 from batchnorm.layer import BatchNormalization
-from batchnorm.moving import Cumulative, Exponential, ZeroDebiased
 from batchnorm.recipes import (
     BatchRenormalization,
     ConditionalBatchNormalization,
     GhostBatchNormalization,
 )
-from batchnorm.renorm import Renorm
-from batchnorm.schedule import Ramp
+from batchnorm.slots.condition import FromEmbedding, Given, PerClass
+from batchnorm.slots.ghost import Ghost
+from batchnorm.slots.moving import Cumulative, Exponential, ZeroDebiased
+from batchnorm.slots.pooled import Pooled
+from batchnorm.slots.renorm import Renorm
+from batchnorm.slots.schedule import Ramp
 from batchnorm.spectral import SpectralNormalization
-from batchnorm.statistics import Moments, merge, moments
+from batchnorm.stages.moments import Moments, merge, moments
 
 __all__ = [
     "BasicBlock",
@@ -33,6 +34,7 @@ __all__ = [
     "Given",
     "Moments",
     "PerClass",
+    "Pooled",
     "Ramp",
     "Renorm",
     "ResidualBlock",

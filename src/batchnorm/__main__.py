@@ -7,7 +7,7 @@ import sys
 
 if __name__ == "__main__":
     print(
-        "batchnorm is a library here: use batchnorm ... or python -m batchnorm_cli ... for its "
+        "batchnorm is a library here: use batchnorm ... or python -m batchnorm_app ... for its "
         "command.",
         file=sys.stderr,
     )

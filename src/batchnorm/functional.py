@@ -1,6 +1,7 @@
-"""Batch normalization as a function: the stages in order, state passed in and handed back."""
+"""Batch normalization as a function: all stages in order, state passed in and returned."""
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -8,20 +9,30 @@ import keras
 from keras import ops
 
 from batchnorm import kernels, replicas
-from batchnorm.affine import Affine, fitted, then
-from batchnorm.casting import cast, dtype_of, tensor
-from batchnorm.ghost import Ghost
-from batchnorm.kernels import Plan, moments_dtype
-from batchnorm.moving import Exponential, Moving
-from batchnorm.renorm import Renorm
-from batchnorm.snapshot import snapshot
-from batchnorm.tracing import unconverted
-from batchnorm.training import advance, train
-from batchnorm.weights import align, check, scaled
+from batchnorm.kernels.kernel import Call
+from batchnorm.slots.ghost import Ghost
+from batchnorm.slots.moving import Average, Exponential, Moving
+from batchnorm.slots.renorm import Renorm
+from batchnorm.stages.adjustment import Adjustment, adjusted
+from batchnorm.stages.affine import Affine, fitted
+from batchnorm.stages.groups import split_affine, split_weights
+from batchnorm.stages.moments import Moments, SplitMoments
+from batchnorm.stages.placement import device_of, mode_of, unconverted
+from batchnorm.stages.plan import Plan, moments_dtype, plan_of
+from batchnorm.stages.snapshot import snapshot
+from batchnorm.stages.state import (
+    State,
+    accept,
+    bessel,
+    check_state,
+    detached,
+    like_parameters,
+    merge_groups,
+)
+from batchnorm.stages.tensors import cast, dtype_name
+from batchnorm.stages.weights import check_weights, combined_weights
 
 Tensor = Any
-State = Mapping[str, Tensor]
-Adjustment = Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]
 
 _MOVING = Exponential()
 
@@ -57,26 +68,26 @@ def batch_norm(
             integers likewise.
         state: `moving_mean` and `moving_variance`, each `(C,)`, by name; with `renorm` also
             `moving_stddev`, `renorm_mean` and `renorm_stddev`; where something depends on the step
-            also `step`, a whole number from 0. `state_names` tells which.
+            also `step`, an integer that counts the batches. `state_names` lists them.
         gamma: scale `(C,)`, `(N, C)` per sample, or a map of the rank of `x` with 1 on any axes
             along which it is the same; `None` is 1.
         beta: shift, likewise; `None` is 0.
-        training: whether to use and to record the statistics of this batch.
+        training: whether to use and record the statistics of this batch.
         axis: the channel axis, or several that keep statistics of their own; with several, gamma,
             beta and the state have the rank of `x`, and 1 on all other axes.
         epsilon: added to the variance under the root, in units of x squared.
-        statistics: how a batch is measured: whole, or `Ghost(size)` for groups of samples.
-        moving: how the moving statistics follow the batches'.
-        renorm: correct the batch's moments towards running ones; `None` for not.
+        statistics: `Ghost(size)` measures groups of samples; `None` the whole batch.
+        moving: the rule by which the moving statistics follow the batches'.
+        renorm: corrects the batch's moments towards running ones; `None` for no correction.
         adjustment: in training, from the shape of `x` to a scale and a shift, each like gamma, that
             come after the normalization and before gamma; a random one is a regularizer.
-        activation: what is done to y in the end, in float32 or float64; `None` for nothing.
+        activation: a function of y, called last, in float32 or float64; `None` for none.
         mask: elements that count in the statistics, boolean or from 0 to 1, of any shape that
             broadcasts against `x` without its channel axis, or with 1 in its place: `(N,)`,
-            `(N, ...)`, `(N, ..., 1)`. Missing axes are added on the right. The rest is normalized
-            too, but not measured.
-        sample_weight: how often each element counts, at least 0, of such shapes; 2 is as if the
-            element were there twice. Times `mask`, where both are given.
+            `(N, ...)`, `(N, ..., 1)`. Missing axes are added on the right. Hidden elements are
+            normalized too, but not measured.
+        sample_weight: the frequency of each element, at least 0, of such shapes; 2 is as if the
+            element occurred twice. Multiplied by `mask` if both are passed.
         synchronized: measure over the batches of all replicas (TensorFlow's strategies).
 
     Returns:
@@ -104,61 +115,66 @@ def batch_norm(
     References:
         Ioffe and Szegedy 2015, arXiv:1502.03167, Algorithms 1 and 2.
     """
-    x, epsilon = ops.convert_to_tensor(x), not_negative(epsilon)
-    plan = kernels.plan(x.shape, axis, dtype_of(x))
-    known = snapshot(_checked(state, state_names(moving, renorm), plan, x.shape), training)
+    x, epsilon = ops.convert_to_tensor(x), check_epsilon(epsilon)
+    mode = mode_of(x, gamma, beta) if isinstance(epsilon, Real) else "compiled"
+    plan = plan_of(x.shape, axis, dtype_name(x.dtype), device_of(x), mode)
+    state = snapshot(check_state(state, state_names(moving, renorm), plan), training, mode)
     affine = Affine(
-        1.0 if gamma is None else _fitted("gamma", gamma, plan, x),
-        0.0 if beta is None else _fitted("beta", beta, plan, x),
+        1.0 if gamma is None else fitted("gamma", gamma, x.shape, plan.axis, plan.moments_dtype),
+        0.0 if beta is None else fitted("beta", beta, x.shape, plan.axis, plan.moments_dtype),
     )
     if training:
-        weights, unit = _weights(plan, x, mask, sample_weight), 1.0
-        if not synchronized:  # each replica would have a unit of its own
-            weights, unit = scaled(weights, mask, sample_weight)
+        weights, unit = combined_weights(plan, x, mask, sample_weight, synchronized)
         if adjustment is not None:
-            affine = _then(plan, _adjusted(adjustment, plan, x), affine)
-        total = replicas.total() if synchronized else None
-        y, batch = train(plan, x, known, affine, epsilon, statistics, renorm, weights, total)
-        known = advance(known, batch, epsilon, moving, renorm, unit)
+            affine = adjusted(adjustment, plan, x, affine)
+        past = _past(plan, state, detach=weights is not None or statistics is not None)
+        call = Call(
+            x,
+            affine,
+            epsilon,
+            _prior(plan, past, weights),
+            weights,
+            replicas.current() if synchronized else None,
+            None if renorm is None else functools.partial(_correction, renorm, past, epsilon),
+        )
+        y, batch = _normalize(plan, call, statistics)
+        state = _advance(state, batch, epsilon, moving, renorm, unit)
     else:
-        for name, value, lacking in _named_weights(plan, mask, sample_weight):
-            check(name, value, x.shape, lacking)
-        mean, variance = (_cast(known[name], plan) for name in ("moving_mean", "moving_variance"))
-        y = kernels.choose(plan).infer(plan, x, mean, variance, affine, epsilon)
-    y = y if activation is None else activation(y)
-    if len(plan.axis) > 1:
-        known = {
-            name: ops.reshape(value, _state_shape(name, plan, x.shape))
-            for name, value in known.items()
-        }
-    return _like(y, x), known
+        check_weights(plan, x, mask, sample_weight)
+        past = _past(plan, state)
+        plan = plan.with_facts(affine)
+        kernel = kernels.choose(plan)
+        y = kernel.infer(plan, x, past["moving_mean"], past["moving_variance"], affine, epsilon)
+    if activation is not None:
+        y = activation(y)
+    if keras.backend.is_float_dtype(plan.dtype):  # y of integers stays in float32
+        y = cast(y, plan.dtype)
+    return y, like_parameters(state, plan)
 
 
 def state_names(moving: Moving = _MOVING, renorm: Renorm | None = None) -> tuple[str, ...]:
-    """What the state of `batch_norm` holds.
+    """Lists the names of the state of `batch_norm`.
 
     Args:
         moving: as for `batch_norm`.
         renorm: as for `batch_norm`.
 
     Returns:
-        The names: of vectors `(C,)`, and "step", of a whole number, if it is needed.
+        The names of vectors `(C,)`, and "step", an integer, if something counts batches.
 
     Example:
         >>> state_names()
         ('moving_mean', 'moving_variance')
     """
-    counts = moving.counts or (renorm is not None and renorm.counts)
-    return (
-        "moving_mean",
-        "moving_variance",
-        *(renorm.state if renorm else ()),
-        *(("step",) if counts else ()),
-    )
+    names: tuple[str, ...] = ("moving_mean", "moving_variance")
+    if renorm is None:
+        return names + moving.state
+    names += renorm.state + moving.state
+    return (*names, "step") if renorm.counts and "step" not in names else names
 
 
-def not_negative(epsilon: float) -> float:
-    """Raises for an epsilon that is below 0, where it can be read, or that is no number."""
+def check_epsilon(epsilon: float) -> float:
+    """Returns epsilon; raises if it is not a number, or one below 0."""
     number = isinstance(epsilon, Real) and not isinstance(epsilon, bool)
     if (number and not epsilon >= 0) or not (number or hasattr(epsilon, "dtype")):
         raise ValueError(
@@ -168,86 +184,97 @@ def not_negative(epsilon: float) -> float:
     return epsilon
 
 
-def _then(plan: Plan, first: Affine, second: Affine) -> Affine:
-    """`then` for steps of which any may be a map, that broadcasts against its own rank alone."""
-    if any(plan.is_map(value) for value in (*first, *second)):
-        first, second = (Affine(*map(plan.spread, step)) for step in (first, second))
-    return then(first, second)
+def _past(plan: Plan, state: State, detach: bool = False) -> State:
+    """Returns the state as a step reads it: in the dtype of the arithmetic.
+
+    Args:
+        plan: of the input.
+        state: before the step.
+        detach: whether y depends on it without gradients.
+    """
+    past = {}
+    for name, value in state.items():
+        if dtype_name(value.dtype) != plan.moments_dtype:
+            value = cast(value, plan.moments_dtype)
+        past[name] = ops.stop_gradient(value) if detach else value
+    return past
 
 
-def _adjusted(adjustment: Adjustment, plan: Plan, x: Tensor) -> Affine:
-    pair = adjustment(ops.shape(x))
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
+def _prior(plan: Plan, past: State, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Returns the mean and variance of channels without weight."""
+    if weights is not None and any(weights.shape[axis] != 1 for axis in plan.axis):
+        # A mask of Keras's that covers the channel axis: a channel that it hides in every sample
+        # is padding, which Keras leaves at beta, and its own tests want it to differ from
+        # inference.
+        return 0.0, 0.0
+    return past["moving_mean"], past["moving_variance"]
+
+
+def _correction(renorm: Renorm, past: State, epsilon: float, moments: SplitMoments) -> Affine:
+    """Computes renorm's step for a batch, one for all its groups; none without weight."""
+    batch = moments.measured_from(past["renorm_mean"])
+    r, d = renorm.correction(
+        merge_groups(batch, past), past["renorm_stddev"], past.get("step"), epsilon
+    )
+    measured = batch.count > 0
+    return Affine(ops.where(measured, r, 1.0), ops.where(measured, d, 0.0))
+
+
+def _normalize(plan: Plan, call: Call, ghost: Ghost | None) -> tuple[Tensor, Moments]:
+    """Normalizes a batch by its own moments, or each of its groups by theirs."""
+    groups = ghost.cut(ops.shape(call.x)[0]) if ghost else None
+    if groups is None:
+        plan = plan.with_facts(call.affine, call.weights, call.replicas is not None)
+        return kernels.choose(plan).train(plan, call)
+    if 0 in plan.axis:
+        raise ValueError("Ghost cuts the batch along axis 0, which here is a channel axis.")
+    call = call._replace(
+        x=groups.split(call.x),
+        affine=Affine(*(split_affine(groups, plan, value) for value in call.affine)),
+        weights=split_weights(groups, call.x, call.weights),
+    )
+    plan = plan.groups(ops.shape(call.x), groups.axis)
+    plan = plan.with_facts(call.affine, call.weights, call.replicas is not None)
+    y, batch = kernels.choose(plan).train(plan, call)
+    return groups.join(y), batch
+
+
+def _advance(
+    state: State,
+    batch: Moments,
+    epsilon: float,
+    moving: Moving,
+    renorm: Renorm | None,
+    unit: Tensor,
+) -> State:
+    """Returns the state after a batch; unchanged where it has no weight or is not finite.
+
+    Args:
+        state: before it.
+        batch: its moments, or those of its groups.
+        epsilon: added to the variance under the root.
+        moving: the rule of the moving statistics.
+        renorm: the correction that was made; `None` for none.
+        unit: of the batch's counts, as `weights.scaled` returns it.
+    """
+    dtype = moments_dtype(dtype_name(state["moving_mean"].dtype))
+    batch = detached(batch, dtype)
+    target = merge_groups(bessel(batch, unit), state) if moving.unbiased else None
+    batch = merge_groups(batch, state)
+    target = batch if target is None else batch._replace(variance=target.variance)
+    step = ops.cast(state["step"], dtype) if "step" in state else None
+    if renorm is None:
+        if "moving_count" in state:
+            target = target._replace(count=target.count * unit)
+        advanced = moving.advance(state, target, step)
+    elif isinstance(moving, Average):
+        rates = moving.rates(step)
+        advanced = renorm.advance(state, batch, target.variance, rates, step, epsilon)
+    else:
         raise ValueError(
-            f"The adjustment must return a pair, (scale, shift), and returned {pair!r}. Return "
-            "(scale, 0.0) where there is nothing to add."
+            f"renorm needs a moving rule with a rate, received moving={moving}: choose "
+            "Exponential, ZeroDebiased or Cumulative, or leave renorm out."
         )
-    names = ("The adjustment's scale", "The adjustment's shift")
-    return Affine(*(_fitted(name, value, plan, x) for name, value in zip(names, pair, strict=True)))
-
-
-def _weights(
-    plan: Plan, x: Tensor, mask: Tensor | None, sample_weight: Tensor | None
-) -> Tensor | None:
-    """Both as one, of the rank of `x`."""
-    weights = None
-    for name, value, lacking in _named_weights(plan, mask, sample_weight):
-        aligned = align(name, value, x.shape, lacking, plan.moments_dtype)
-        weights = aligned if weights is None else weights * aligned
-    return weights
-
-
-def _named_weights(
-    plan: Plan, mask: Tensor | None, sample_weight: Tensor | None
-) -> list[tuple[str, Tensor, tuple[Sequence[int], ...]]]:
-    """The weights of a call with their names, and which axes they may lack."""
-    # Keras's own masks lack the last axis, whichever is the channels'.
-    last = (plan.rank - 1,)
-    named = (("mask", mask, (plan.axis, last)), ("sample_weight", sample_weight, (plan.axis,)))
-    return [each for each in named if each[1] is not None]
-
-
-def _checked(
-    state: State, names: Sequence[str], plan: Plan, shape: Sequence[int | None]
-) -> dict[str, Tensor]:
-    """The state by name, its vectors in float32 or float64, a size for each channel axis."""
-    vector = plan.parameter_shape(shape)
-    missing = [name for name in names if name not in state]
-    if missing:
-        raise ValueError(
-            f"The state lacks {', '.join(missing)}: it needs {', '.join(names)}, each {vector}"
-            f"{', step a whole number' if 'step' in names else ''}; it has "
-            f"{', '.join(state) or 'nothing'}."
-        )
-    tensors = {name: tensor(state[name]) for name in names}
-    for name, value in tensors.items():
-        expected = _state_shape(name, plan, shape)
-        if tuple(value.shape) != expected:
-            raise ValueError(
-                f"{name} is {tuple(value.shape)}, but for an input of shape {tuple(shape)} with "
-                f"its channels at axis {', '.join(map(str, plan.axis))} it must be {expected}. Is "
-                "axis the channels' axis?"
-            )
-        if name != "step":
-            tensors[name] = value = cast(value, moments_dtype(dtype_of(value)))
-            if len(plan.axis) > 1:
-                tensors[name] = ops.reshape(value, [shape[axis] for axis in plan.axis])
-    return tensors
-
-
-def _state_shape(name: str, plan: Plan, shape: Sequence[int | None]) -> tuple[int | None, ...]:
-    return () if name == "step" else plan.parameter_shape(shape)
-
-
-def _fitted(name: str, value: Tensor, plan: Plan, x: Tensor) -> Tensor:
-    return fitted(name, value, x.shape, plan.axis, plan.moments_dtype)
-
-
-def _cast(value: Tensor, plan: Plan) -> Tensor:
-    return cast(value, plan.moments_dtype)
-
-
-def _like(y: Tensor, x: Tensor) -> Tensor:
-    """In the dtype of `x`, if that can hold it."""
-    dtype = dtype_of(x)
-    return cast(y, dtype) if keras.backend.is_float_dtype(dtype) else y
+    if step is not None:
+        advanced["step"] = state["step"] + 1
+    return accept(state, advanced, batch)

@@ -8,17 +8,21 @@ from typing import Any
 
 import keras
 
-from batchnorm import arguments, combinations, kernels, variables
-from batchnorm.casting import cast, dtype_of
-from batchnorm.condition import Conditional, Given
-from batchnorm.functional import Adjustment, batch_norm, not_negative, state_names
-from batchnorm.ghost import Ghost
-from batchnorm.labels import refuse_wide
-from batchnorm.moving import Exponential, Moving
-from batchnorm.renorm import Renorm
-from batchnorm.representation import changed, layer_text
+from batchnorm import variables
+from batchnorm.functional import batch_norm, check_epsilon
 from batchnorm.scale_and_shift import scale_and_shift
-from batchnorm.slots import filled, revived
+from batchnorm.slots import arguments, combinations
+from batchnorm.slots import old_renorm as old_renorm  # registers its class for files
+from batchnorm.slots.condition import FromCondition, Given
+from batchnorm.slots.ghost import Ghost
+from batchnorm.slots.moving import Exponential, Moving
+from batchnorm.slots.renorm import Renorm
+from batchnorm.slots.representation import changed, layer_text
+from batchnorm.slots.slot import deserialized, slot_value
+from batchnorm.stages.adjustment import Adjustment
+from batchnorm.stages.labels import refuse_wide
+from batchnorm.stages.plan import channel_axes, moments_dtype, plan_of
+from batchnorm.stages.tensors import cast, dtype_name
 
 Tensor = Any
 
@@ -110,27 +114,27 @@ class BatchNormalization(keras.layers.BatchNormalization):
         statistics: Ghost | None = None,
         moving: Moving | None = None,
         adjustment: Adjustment | None = None,
-        affine: Conditional | None = None,
+        affine: FromCondition | None = None,
         activation: Any = None,
         **kwargs: Any,
     ) -> None:
         arguments.refuse_unfamiliar(type(self).__name__, kwargs, _DEFAULTS.keys() | _KERAS)
-        axis, momentum, renorm = kernels.channel_axes(axis), revived(momentum), revived(renorm)
+        axis, momentum, renorm = channel_axes(axis), deserialized(momentum), deserialized(renorm)
         center, scale = arguments.flag("center", center), arguments.flag("scale", scale)
         synchronized = arguments.flag("synchronized", synchronized)
-        statistics = filled("statistics", statistics, Ghost, "Ghost(32)")
-        moving = filled("moving", moving, Moving, "ZeroDebiased(0.9)")
+        statistics = slot_value("statistics", statistics, Ghost, "Ghost(32)")
+        moving = slot_value("moving", moving, Moving, "ZeroDebiased(0.9)")
         arguments.refuse_affine(affine)
-        affine = filled("affine", affine, Conditional, "PerClass(10)")
+        affine = slot_value("affine", affine, FromCondition, "PerClass(10)")
         if not isinstance(renorm, bool):
-            renorm = filled("renorm", renorm, Renorm, "Renorm(rmax=3, dmax=5), True") or False
-        given = locals()
-        combinations.check(given, {name for name in _DEFAULTS if given[name] != _DEFAULTS[name]})
+            renorm = slot_value("renorm", renorm, Renorm, "Renorm(rmax=3, dmax=5), True") or False
+        values = locals()  # the arguments, checked
+        combinations.check(values, {n for n in _DEFAULTS if values[n] != _DEFAULTS[n]})
         Exponential(momentum)  # refuses what is out of range
         if renorm is True:
             Renorm.from_clipping(renorm_clipping, renorm_momentum)  # likewise
         super().__init__(
-            epsilon=not_negative(epsilon),
+            epsilon=check_epsilon(epsilon),
             center=center and not isinstance(affine, Given),
             scale=scale and not isinstance(affine, Given),
             beta_initializer=beta_initializer,
@@ -147,13 +151,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
             synchronized=synchronized,
             **kwargs,
         )
-        # What Keras's constructor would not take.
-        # tf.keras saved even one axis as a list.
+        # Keras's constructor would refuse these values. tf.keras saved even one axis as a list.
         self.axis = axis if isinstance(axis, int) or len(axis) > 1 else axis[0]
         self.momentum = float(momentum) if isinstance(momentum, Real) else momentum
         self.renorm = renorm
         self.statistics, self.moving, self.affine = statistics, moving, affine
-        self.adjustment = filled("adjustment", adjustment, Callable, "lambda shape: (2.0, 0.0)")
+        self.adjustment = slot_value("adjustment", adjustment, Callable, "lambda shape: (2.0, 0.0)")
         seeded = adjustment and "seed" in inspect.signature(self.adjustment).parameters
         self.seed_generator = keras.random.SeedGenerator() if seeded else None
         self.activation = None if activation is None else keras.activations.get(activation)
@@ -161,7 +164,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         self.casts, self.autocast = self.autocast, False
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        """Calls the layer as Keras does; arguments that go by another name here get it."""
+        """Calls the layer as Keras does; refuses arguments by the name that they have here."""
         if inputs:
             arguments.refuse_inputs(inputs[0])
         if len(inputs) > 1:
@@ -170,20 +173,21 @@ class BatchNormalization(keras.layers.BatchNormalization):
         for name in options:
             if name not in self.call_signature_parameters:
                 arguments.refuse_call(options, self.call_signature_parameters)
-        for value in (*inputs[1:], options.get("condition")):
+        for value in inputs[1:]:
             refuse_wide(value)
-        if "condition" in options:
-            dtype = kernels.moments_dtype(self.variable_dtype)
+        if options.get("condition") is not None:
+            refuse_wide(options["condition"])
+            dtype = moments_dtype(self.variable_dtype)
             options["condition"] = arguments.with_tensors(options["condition"], dtype)
         return super().__call__(*inputs, **options)
 
     def build(self, inputs_shape: Sequence[int | None], condition_shape: Any = None) -> None:
-        """Makes gamma, beta, moving_mean and moving_variance in this order, then the slots' own.
+        """Creates gamma, beta, moving_mean and moving_variance in this order, then the slots' own.
 
         Each is `(C,)`; for several axes it has the rank of the inputs, and 1 on all other axes.
         With `affine=` gamma and beta have rows of this shape.
         """
-        plan = kernels.plan(inputs_shape, self.axis, self.compute_dtype)
+        plan = plan_of(inputs_shape, self.axis, self.compute_dtype)
         combinations.check({**vars(self), "axis": plan.axis}, set())  # an axis from the end is 0
         axes = (self.axis,) if isinstance(self.axis, int) else self.axis
         sizes = {axis: inputs_shape[axis] for axis in axes}
@@ -193,7 +197,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
                 f"{tuple(inputs_shape)}: give that axis a size in keras.Input, or choose another."
             )
         rows = None if self.affine is None else self.affine.rows(condition_shape)
-        variables.make(self, plan.parameter_shape(inputs_shape), self._names(), rows)
+        rules = variables.rules_of(self)
+        shape = plan.parameter_shape
+        variables.create_variables(self, shape, rules.moving, rules.renorm, rows)
         self.input_spec = keras.InputSpec(ndim=len(inputs_shape), axes=sizes)
 
     def call(
@@ -208,14 +214,20 @@ class BatchNormalization(keras.layers.BatchNormalization):
         arguments.refuse_training(training)
         if mask is None:  # Keras hands it on to layers with one tensor argument alone
             mask = getattr(inputs, "_keras_mask", None)
-        dtype = dtype_of(inputs)
-        wide = self.compute_dtype == "float64" and keras.backend.is_int_dtype(dtype)
-        if wide or (self.casts and keras.backend.is_float_dtype(dtype)):
+        dtype = dtype_name(inputs.dtype)
+        if dtype != self.compute_dtype and (
+            (self.compute_dtype == "float64" and keras.backend.is_int_dtype(dtype))
+            or (self.casts and keras.backend.is_float_dtype(dtype))
+        ):
             inputs = cast(inputs, self.compute_dtype)
         training = bool(training and self.trainable)
-        gamma, beta = scale_and_shift(self, inputs, condition, training)
-        state = variables.state(self, self._names())
-        y, new = batch_norm(
+        if self.affine is None and condition is None:
+            gamma, beta = self.gamma, self.beta
+        else:
+            gamma, beta = scale_and_shift(self, inputs, condition, training)
+        rules = variables.rules_of(self)
+        state = variables.state_variables(self, rules.names)
+        y, advanced = batch_norm(
             inputs,
             state,
             gamma,
@@ -224,9 +236,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
             axis=self.axis,
             epsilon=self.epsilon,
             statistics=self.statistics,
-            moving=self._moving(),
-            renorm=self._renorm(),
-            adjustment=self._adjustment(),
+            moving=rules.moving,
+            renorm=rules.renorm,
+            adjustment=self.adjustment if self.seed_generator is None else self._seeded_adjustment,
             activation=self.activation,
             mask=mask,
             sample_weight=sample_weight,
@@ -234,11 +246,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         if training:
             for name, variable in state.items():
-                variable.assign(new[name])
+                variable.assign(advanced[name])
         return cast(y, self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """Keras's configuration, and the slots that are used."""
+        """Returns Keras's configuration, with the slots that are used."""
         config: dict[str, Any] = super().get_config()
         serialize = keras.saving.serialize_keras_object
         if not isinstance(self.axis, int):
@@ -256,7 +268,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return config
 
     def load_own_variables(self, store: Any) -> None:
-        """Loads a file's variables; renorm's state follows from the others where it is not there.
+        """Loads a file's variables; a missing state of renorm is computed from the others.
 
         Keras's own would refuse a file of plain batch normalization.
         """
@@ -264,25 +276,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
             super().load_own_variables(store)
 
     def __repr__(self) -> str:
-        """Keras's, and the arguments that are not at their defaults."""
+        """Returns Keras's text, with the arguments that are not at their defaults."""
         hidden = combinations.replaced(vars(self))
         return layer_text(self, changed(self, _plain(), [n for n in _DEFAULTS if n not in hidden]))
 
-    def _moving(self) -> Moving:
-        return self.moving or Exponential(self.momentum)
-
-    def _renorm(self) -> Renorm | None:
-        if isinstance(self.renorm, Renorm):
-            return self.renorm
-        clipping, momentum = self.renorm_clipping, self.renorm_momentum
-        return Renorm.from_clipping(clipping, momentum) if self.renorm else None
-
-    def _adjustment(self) -> Adjustment | None:
-        seed = self.seed_generator
-        return functools.partial(self.adjustment, seed=seed) if seed else self.adjustment
-
-    def _names(self) -> tuple[str, ...]:
-        return state_names(self._moving(), self._renorm())
+    def _seeded_adjustment(self, shape: Sequence[Tensor]) -> Any:
+        return self.adjustment(shape, seed=self.seed_generator)
 
 
 _DEFAULTS = {

@@ -4,16 +4,16 @@ from typing import Any
 
 import keras
 
-from batchnorm.condition import PerClass
-from batchnorm.ghost import Ghost
 from batchnorm.layer import BatchNormalization
-from batchnorm.renorm import Renorm
+from batchnorm.slots.condition import PerClass
+from batchnorm.slots.ghost import Ghost
+from batchnorm.slots.renorm import Renorm
 
 Tensor = Any
 
 
 def BatchRenormalization(renorm: Renorm | None = None, **options: Any) -> BatchNormalization:
-    """Batch normalization that trains on almost what it will infer with: for small batches.
+    """Makes batch renormalization, whose training is close to inference: for small batches.
 
     Args:
         renorm: the limits of the correction; `None` for `Renorm.paper()`.
@@ -33,7 +33,7 @@ def BatchRenormalization(renorm: Renorm | None = None, **options: Any) -> BatchN
 
 
 def GhostBatchNormalization(size: int, strided: bool = False, **options: Any) -> BatchNormalization:
-    """Batch normalization in groups of samples: the noise of small batches in large ones.
+    """Makes batch normalization in groups of samples: the noise of small batches in large ones.
 
     Args:
         size: samples in a group.
@@ -59,10 +59,10 @@ class ConditionalBatchNormalization(BatchNormalization):
 
     y = (x - mean) / sqrt(variance + epsilon) * gamma[labels] + beta[labels]
 
-    `BatchNormalization(affine=PerClass(classes))`, but for the place of the condition in the call.
+    `BatchNormalization(affine=PerClass(classes))`, but the condition is the call's second argument.
 
     Args:
-        classes: n, how many there are.
+        classes: n, the number of classes.
         **options: those of `BatchNormalization`.
 
     Call arguments:
@@ -90,7 +90,7 @@ class ConditionalBatchNormalization(BatchNormalization):
         super().__init__(affine=PerClass(classes), **options)
         self.classes = int(classes)
 
-    def call(  # type: ignore[override]  # the condition is what such a layer is called with
+    def call(  # type: ignore[override]  # the condition comes second in its calls
         self,
         inputs: Tensor,
         condition: Tensor | None = None,
@@ -102,7 +102,7 @@ class ConditionalBatchNormalization(BatchNormalization):
         return super().call(inputs, training, mask, sample_weight, condition)
 
     def get_config(self) -> dict[str, Any]:
-        """The options, and how many classes there are."""
+        """Returns the options and the number of classes."""
         config = super().get_config()
         del config["affine"]
         return {"classes": self.classes, **config}

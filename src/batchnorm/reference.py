@@ -39,7 +39,7 @@ Array = npt.NDArray[np.floating[Any]]
 
 
 class Cache(NamedTuple):
-    """What the backward pass needs to know of the forward pass."""
+    """The values of the forward pass that the backward pass needs."""
 
     centred: Array  # x - mean, shaped like x: more exact than x and the rounded mean
     mean: Array  # of the mini-batch, shape (C,), as are the next two
@@ -72,13 +72,13 @@ def batch_norm_train(
         moving_mean: moving average of the means so far, shape (C,).
         moving_variance: moving average of the variances so far, shape (C,).
         axis: which axis of x holds the channels.
-        momentum: how much of a moving average stays, in [0, 1).
+        momentum: the weight of the old moving average, in [0, 1).
         epsilon: added to the variance, at least 0; 0 leaves a constant channel as 0 / 0.
 
     Returns:
         (y, cache, moving_mean, moving_variance): y in the shape and dtype of x (integers become
         floats), the cache for `batch_norm_backward`, and new moving averages; nothing is changed
-        in place. A batch that is empty, or whose moments are not finite, leaves the averages be.
+        in place. A batch that is empty, or whose moments are not finite, does not change them.
 
     Raises:
         ValueError: a shape, dtype, axis, momentum or epsilon is not one of those above.
@@ -149,7 +149,7 @@ def batch_norm_infer(
 
 
 def batch_norm_backward(dy: npt.ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
-    """Gradients of a loss ℓ through `batch_norm_train`: the six equations of section 3.
+    """Computes gradients of a loss ℓ through `batch_norm_train`: the six equations of section 3.
 
     Args:
         dy: ∂ℓ/∂y, in the shape of x.
@@ -185,7 +185,7 @@ def batch_norm_backward(dy: npt.ArrayLike, cache: Cache) -> tuple[Array, Array, 
 
 
 def _moments(values: Array) -> tuple[Array, Array, Array]:
-    """μ = Σ x / m, σ² = Σ (x - μ)² / m and x - μ of every row."""
+    """Computes μ = Σ x / m, σ² = Σ (x - μ)² / m and x - μ of every row."""
     # Near 1e6 the steps of float32 are 0.06, so the first mean is wrong by as much. What it missed
     # is the mean c of d = x - m0, which is small and so exact: μ = m0 + c, σ² = Σ d² / m - c².
     m0 = values.mean(axis=1, keepdims=True)
@@ -226,7 +226,7 @@ def _prepare(x: npt.ArrayLike, axis: int, epsilon: float) -> tuple[Array, np.dty
 
 
 def _floats(name: str, value: npt.ArrayLike) -> Array:
-    """The value as a new array of its own float dtype, but at least float32."""
+    """Returns the value as a new array of its own float dtype, but at least float32."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise ValueError(
@@ -237,14 +237,14 @@ def _floats(name: str, value: npt.ArrayLike) -> Array:
 
 
 def _columns(values: Array, **parameters: npt.ArrayLike) -> list[Array]:
-    """The parameters, each of shape (C,), as new columns of shape (C, 1)."""
+    """Returns the parameters, each of shape (C,), as new columns of shape (C, 1)."""
     columns = []
     for name, value in parameters.items():
         vector = _floats(name, value)
         if vector.shape != (len(values),):
             raise ValueError(
                 f"{name} has shape {vector.shape}, but x has {len(values)} channels: it must have "
-                f"shape ({len(values)},). Pass one number per channel, or mend axis."
+                f"shape ({len(values)},). Pass one number per channel, or correct axis."
             )
         columns.append(vector[:, None])
     return columns

@@ -1,14 +1,14 @@
-"""Scale and shift of a call of the layer: its gamma and beta, or what a condition makes of them."""
+"""Scale and shift of a call of the layer: its gamma and beta, or those that a condition selects."""
 
 from typing import Any
 
 from keras import ops
 
-from batchnorm import kernels
-from batchnorm.affine import fitted
-from batchnorm.casting import dtype_of
-from batchnorm.condition import Given
+from batchnorm.slots.condition import Given
 from batchnorm.spectral import divided
+from batchnorm.stages.affine import fitted
+from batchnorm.stages.plan import plan_of
+from batchnorm.stages.tensors import dtype_of
 
 Tensor = Any
 Layer = Any  # a `BatchNormalization`
@@ -17,7 +17,7 @@ Layer = Any  # a `BatchNormalization`
 def scale_and_shift(
     layer: Layer, inputs: Tensor, condition: Any, training: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Computes what the layer hands to `batch_norm` as gamma and beta.
+    """Computes the gamma and beta that the layer hands to `batch_norm`.
 
     Args:
         layer: any, built.
@@ -29,7 +29,7 @@ def scale_and_shift(
         Scale and shift, `None` for 1 and 0.
 
     Raises:
-        ValueError: the condition is missing, nothing asks for it, or it does not fit.
+        ValueError: the condition is missing, the layer takes none, or it does not fit.
     """
     affine = layer.affine
     if affine is None:
@@ -64,8 +64,8 @@ def scale_and_shift(
 
 
 def _from_outside(layer: Layer, inputs: Tensor, *pair: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and shift as they are given, checked under these names."""
-    plan = kernels.plan(inputs.shape, layer.axis, dtype_of(inputs))
+    """Checks the scale and shift of `Given`, and fits them to the inputs."""
+    plan = plan_of(inputs.shape, layer.axis, dtype_of(inputs))
     names = ("The scale of condition=(scale, shift)", "The shift of condition=(scale, shift)")
     scale, shift = (
         fitted(name, value, inputs.shape, plan.axis, plan.moments_dtype)

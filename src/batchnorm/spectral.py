@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from batchnorm.representation import layer_text
-from batchnorm.snapshot import snapshot
+from batchnorm.slots.representation import layer_text
+from batchnorm.stages.snapshot import snapshot
 
 Tensor = Any
 Variable = Any
@@ -35,10 +35,10 @@ class SpectralNormalization(keras.layers.Wrapper):
     `depth_multiplier`; in transposed convolutions, where Keras takes the input's, the last but one.
 
     Args:
-        layer: what is normalized: a layer with a `kernel`, such as Dense, EinsumDense or any
+        layer: the layer to be normalized, one with a `kernel`, such as Dense, EinsumDense or any
             convolution but the separable ones, or with `embeddings`. What its call changes,
             such as counters, is kept; its `lora_rank` and quantization have no meaning here.
-        power_iterations: how often each training call updates u, at least 1.
+        power_iterations: updates of u in each training call, at least 1.
         **kwargs: those of `keras.layers.Layer`, such as `name`. How the layer computes is up to
             the `dtype` of its own; u, `(channels,)`, and sigma are never half precision.
 
@@ -50,7 +50,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         What the wrapped layer returns, in its compute dtype.
 
     Raises:
-        ValueError: `layer` is no layer; `power_iterations` is no integer of at least 1; when it is
+        ValueError: `layer` is not a layer; `power_iterations` is not a positive integer; when it is
             built or called, the layer has no kernel of floating point numbers to divide.
 
     Example:
@@ -73,8 +73,8 @@ class SpectralNormalization(keras.layers.Wrapper):
                 "layer must be a Keras layer that has a kernel, such as keras.layers.Dense(8), "
                 f"received {layer!r}."
             )
-        whole = isinstance(power_iterations, Integral) and not isinstance(power_iterations, bool)
-        if not whole or power_iterations < 1:
+        is_integer = isinstance(power_iterations, Integral)
+        if not is_integer or isinstance(power_iterations, bool) or power_iterations < 1:
             raise ValueError(
                 f"power_iterations must be an integer of at least 1, received {power_iterations!r}."
                 " It is how often a training call updates u; 1 is the default."
@@ -149,17 +149,18 @@ class SpectralNormalization(keras.layers.Wrapper):
         return layer_text(self, {"layer": self.layer, "power_iterations": self.power_iterations})
 
     def _kernel(self) -> Variable:
-        found = [getattr(self.layer, name, None) for name in ("kernel", "embeddings")]
-        kernel = next((each for each in found if each is not None), None)
-        what = "which has no kernel and no embeddings"
+        kernel = getattr(self.layer, "kernel", None)
+        if kernel is None:
+            kernel = getattr(self.layer, "embeddings", None)
+        reason = "which has no kernel and no embeddings"
         if kernel is not None:
             dtype = keras.backend.standardize_dtype(getattr(kernel, "value", kernel).dtype)
             if isinstance(kernel, keras.Variable) and keras.backend.is_float_dtype(dtype):
                 return kernel
-            what = f"whose kernel is a {type(kernel).__name__} of {dtype}"
+            reason = f"whose kernel is a {type(kernel).__name__} of {dtype}"
         raise ValueError(
             f"SpectralNormalization received the layer {self.layer.name!r} of type "
-            f"{type(self.layer).__name__}, {what}: it divides a floating point keras.Variable of "
+            f"{type(self.layer).__name__}, {reason}: it divides a floating point keras.Variable of "
             "that name, such as that of Dense, Conv2D or Embedding without LoRA or quantization."
         )
 
@@ -176,12 +177,12 @@ def random_direction(shape: Sequence[int], dtype: Any = None) -> Tensor:
 def divided(
     kernel: Tensor, u: Tensor, iterations: int, channels: int = -1
 ) -> tuple[Tensor, Tensor]:
-    """Divides a kernel by its largest singular value, as the power iteration knows it.
+    """Divides a kernel by its largest singular value, as the power iteration estimates it.
 
     Args:
         kernel: a matrix, or more axes that are taken for rows.
         u: a vector over the output channels.
-        iterations: how often u is updated before.
+        iterations: updates of u beforehand.
         channels: the axis of the output channels, -1 or -2.
 
     Returns:
@@ -206,7 +207,7 @@ def divided(
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Their product, exact: `matmul` rounds to TF32 on a GPU, and float64 to float32 on PyTorch."""
+    """Multiplies exactly: `matmul` rounds to TF32 on a GPU, and float64 to float32 on PyTorch."""
     return ops.sum(matrix * vector, axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Kernels: who does the arithmetic of a plan. The reference kernel can do all of it."""
+"""Kernels: implementations of the arithmetic of a plan, by backend and device."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -6,20 +6,25 @@ from importlib.util import find_spec
 import keras
 
 from batchnorm.kernels import reference
-from batchnorm.kernels.plan import Kernel, Plan, channel_axes, moments_dtype, plan
+from batchnorm.kernels.kernel import Kernel
+from batchnorm.stages.plan import Plan
 
-__all__ = ["Kernel", "Plan", "channel_axes", "choose", "moments_dtype", "plan"]
+__all__ = ["Kernel", "choose"]
 
 
 def _native() -> tuple[Kernel, ...]:
-    """The kernel of Keras's backend: a shortcut, so that none is missed where there is no file."""
+    """Returns the kernels of Keras's backend, fastest first; none where it has no folder."""
     name = f"{__name__}.{keras.backend.backend()}"
-    return (import_module(name),) if find_spec(name) else ()
+    kernels: tuple[Kernel, ...] = import_module(name).KERNELS if find_spec(name) else ()
+    return kernels
 
 
 KERNELS: tuple[Kernel, ...] = (*_native(), reference)
 
 
 def choose(plan: Plan) -> Kernel:
-    """The first kernel that supports the plan."""
-    return next(kernel for kernel in KERNELS if kernel.supports(plan))
+    """Returns the first kernel that supports the plan."""
+    for kernel in KERNELS:
+        if kernel.supports(plan):
+            return kernel
+    raise AssertionError("the reference supports every plan")

@@ -4,46 +4,38 @@ from typing import Any
 
 from keras import ops
 
-from batchnorm.affine import Affine, then
-from batchnorm.kernels.plan import Correction, Plan
-from batchnorm.statistics import Moments, Total, centre
-from batchnorm.summation import spread
+from batchnorm.kernels.kernel import Call
+from batchnorm.stages.affine import Affine, then
+from batchnorm.stages.moments import Moments, centre
+from batchnorm.stages.plan import Plan
+from batchnorm.stages.sums import spread
 
 Tensor = Any
 
 
 def supports(plan: Plan) -> bool:
-    """Every plan."""
+    """Returns True: it serves every plan."""
     return True
 
 
-def train(
-    plan: Plan,
-    x: Tensor,
-    affine: Affine,
-    epsilon: float,
-    prior: tuple[Tensor, Tensor],
-    weights: Tensor | None = None,
-    total: Total | None = None,
-    correction: Correction | None = None,
-) -> tuple[Tensor, Moments]:
-    """See `Kernel.train`."""
-    x = ops.cast(x, plan.moments_dtype)
-    deviation, measured = centre(x, plan.axes, weights, prior, total)
-    step = _normalizing(measured.moments.variance, epsilon)
-    if correction is not None:
-        step = then(step, correction(measured))
-    scale, shift = then(_spread(plan, step), _spread(plan, affine))
+def train(plan: Plan, call: Call) -> tuple[Tensor, Moments]:
+    """Normalizes by the batch's own moments; see `Kernel.train`."""
+    x = ops.cast(call.x, plan.moments_dtype)
+    deviation, moments = centre(x, plan.axes, call.weights, call.prior, call.replicas)
+    step = _normalizing(moments.variance, call.epsilon)
+    if call.correction is not None:
+        step = then(step, call.correction(moments))
+    scale, shift = then(_spread(plan, step), _spread(plan, call.affine))
     # (deviation - residual) * scale + shift with one pass over x less.
-    shift = shift - plan.spread(measured.residual) * scale
+    shift = shift - plan.spread(moments.residual) * scale
     scale, shift = (spread(value, x, plan.axes) for value in (scale, shift))
-    return deviation * scale + shift, measured.moments
+    return deviation * scale + shift, moments.rounded
 
 
 def infer(
     plan: Plan, x: Tensor, mean: Tensor, variance: Tensor, affine: Affine, epsilon: float
 ) -> Tensor:
-    """See `Kernel.infer`."""
+    """Normalizes by statistics; see `Kernel.infer`."""
     x = ops.cast(x, plan.moments_dtype)
     step = then(_spread(plan, _normalizing(variance, epsilon)), _spread(plan, affine))
     return (x - plan.spread(mean)) * step.scale + step.shift

@@ -2,11 +2,11 @@
 
 import keras
 
-from batchnorm.statistics import Total
+from batchnorm.stages.moments import Replicas
 
 
-def total() -> Total | None:
-    """What adds a tensor up across replicas here; `None` where there is one replica.
+def current() -> Replicas | None:
+    """Returns the replicas of this call; `None` where there is one.
 
     Raises:
         ValueError: the backend is not TensorFlow.
@@ -18,4 +18,4 @@ def total() -> Total | None:
         )
     from batchnorm.replicas import tensorflow
 
-    return tensorflow.total()
+    return tensorflow.current()

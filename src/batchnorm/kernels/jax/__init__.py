@@ -1,0 +1,5 @@
+"""Kernels of JAX, fastest first."""
+
+from batchnorm.kernels.jax import cpu
+
+KERNELS = (cpu,)

@@ -1,0 +1,1 @@
+"""Values that a user passes to an argument of the layer, one file a slot."""

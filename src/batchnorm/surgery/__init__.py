@@ -1,0 +1,1 @@
+"""Changes to trained models, and the view of a model's layers that they need."""
