@@ -6,14 +6,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from batchnorm.blocks.normalized import Normalization, Normalized, Shape, Tensor, whole
+from batchnorm.blocks.block import Block, Normalization, Shape, Tensor, positive_integer
 from batchnorm.layer import BatchNormalization
 
 
-class _PreactivationBlock(Normalized):
-    """Normalization, leaky ReLU and convolution, some times over, and a way past them."""
+class _PreactivationBlock(Block):
+    """Normalization, leaky ReLU and convolution, repeated, and a shortcut past them."""
 
-    # For each convolution the size of its kernel, and which part of the filters it has.
+    # For each convolution the size of its kernel, and the divisor of its filters.
     layout: tuple[tuple[int, int], ...]
 
     def __init__(
@@ -27,7 +27,7 @@ class _PreactivationBlock(Normalized):
         **kwargs: Any,
     ) -> None:
         super().__init__(filters, normalization, kernel_initializer or first_kernels(), **kwargs)
-        self.stride = whole("stride", stride)
+        self.stride = positive_integer("stride", stride)
         self.activate_before_residual = bool(activate_before_residual)
         self.relu_leakiness = leakiness(relu_leakiness)
         if filters % (part := max(part for _, part in self.layout)):
@@ -66,13 +66,13 @@ class _PreactivationBlock(Normalized):
         return x + (skip if self.convolution_skip is None else self.convolution_skip(skip))
 
     def compute_output_shape(self, inputs_shape: Shape) -> tuple[int | None, ...]:
-        """As the inputs' shape, with the block's filters, and sides divided by the stride."""
+        """Returns the inputs' shape with the block's filters, and sides divided by the stride."""
         batch, *sides, _ = inputs_shape
         small = (None if side is None else math.ceil(side / self.stride) for side in sides)
         return (batch, *small, self.filters)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {
             **super().get_config(),
             "stride": self.stride,
@@ -83,7 +83,7 @@ class _PreactivationBlock(Normalized):
 
 @keras.saving.register_keras_serializable(package="batchnorm")
 class BasicBlock(_PreactivationBlock):
-    """Two 3x3 convolutions behind a normalization and a leaky ReLU each, and a way past them.
+    """Two 3x3 convolutions behind a normalization and a leaky ReLU each, and a shortcut past them.
 
     Normalization, leaky ReLU, 3x3 convolution with the stride, normalization, leaky ReLU, 3x3
     convolution; added to the inputs, which go through a 1x1 convolution with the stride where
@@ -91,12 +91,12 @@ class BasicBlock(_PreactivationBlock):
 
     Args:
         filters: of both convolutions.
-        stride: of the first, and of the way past.
-        activate_before_residual: whether the way past starts behind the first normalization and
+        stride: of the first convolution, and of the shortcut.
+        activate_before_residual: whether the shortcut starts behind the first normalization and
             leaky ReLU, as in the first block of a network, or before them.
         relu_leakiness: the slope of the leaky ReLU below 0, from 0, a ReLU, to 1.
-        normalization: a layer, of which the block makes copies; or what makes one, such as a
-            class; `None` for none. Copies of a conditional one are handed the block's condition.
+        normalization: a layer to copy, or a function that makes one, such as a class; `None`
+            leaves the normalizations out. A conditional one gets the block's condition.
         kernel_initializer: of the convolutions; `None` for
             `VarianceScaling(2.0, "fan_out", "untruncated_normal")`, as in He et al. 2015.
         **kwargs: those of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -110,7 +110,7 @@ class BasicBlock(_PreactivationBlock):
         `(N, ceil(H / stride), ceil(W / stride), filters)`.
 
     Raises:
-        ValueError: a number is out of range; a condition is missing, or nothing asks for it.
+        ValueError: a number is out of range; a condition is missing, or is not taken.
 
     Example:
         >>> import numpy as np
@@ -129,7 +129,7 @@ class BasicBlock(_PreactivationBlock):
 
 @keras.saving.register_keras_serializable(package="batchnorm")
 class BottleneckBlock(_PreactivationBlock):
-    """Convolutions 1x1 to a quarter of the filters, 3x3, 1x1 to all of them, and a way past them.
+    """Convolutions 1x1 to a quarter of the filters, 3x3, 1x1 to all of them, and a shortcut.
 
     Normalization, leaky ReLU, 1x1 convolution to `filters / 4` with the stride, normalization,
     leaky ReLU, 3x3 convolution to as many, normalization, leaky ReLU, 1x1 convolution to
@@ -138,7 +138,7 @@ class BottleneckBlock(_PreactivationBlock):
 
     Args:
         filters: of the last convolution; a multiple of 4.
-        stride: of the first, and of the way past.
+        stride: of the first convolution, and of the shortcut.
         activate_before_residual: as for `BasicBlock`.
         relu_leakiness: as for `BasicBlock`.
         normalization: as for `BasicBlock`.
@@ -154,8 +154,8 @@ class BottleneckBlock(_PreactivationBlock):
         `(N, ceil(H / stride), ceil(W / stride), filters)`.
 
     Raises:
-        ValueError: a number is out of range, or `filters` is no multiple of 4; a condition is
-            missing, or nothing asks for it.
+        ValueError: a number is out of range, or `filters` is not a multiple of 4; a condition
+            is missing, or is not taken.
 
     Example:
         >>> import numpy as np
@@ -172,10 +172,10 @@ class BottleneckBlock(_PreactivationBlock):
 
 
 def leakiness(value: float) -> float:
-    """The slope of a leaky ReLU, if it is one.
+    """Returns the slope of a leaky ReLU; raises unless it is from 0 to 1.
 
     Raises:
-        ValueError: it is not from 0 to 1.
+        ValueError: the slope is out of range.
     """
     if not 0 <= value <= 1:
         raise ValueError(
@@ -185,5 +185,5 @@ def leakiness(value: float) -> float:
 
 
 def first_kernels() -> keras.initializers.Initializer:
-    """He et al. 2015, equation 14: normal numbers of variance 2 / (size * size * filters)."""
+    """Makes He et al.'s initializer, 2015, equation 14: variance 2 / (size * size * filters)."""
     return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")

@@ -1,33 +1,33 @@
-"""Residual blocks of two convolutions, which may enlarge the image: those of generators."""
+"""Residual blocks of two convolutions that can double the image: those of generators."""
 
 from typing import Any
 
 import keras
 
-from batchnorm.blocks.normalized import Normalization, Normalized, Shape, Tensor
+from batchnorm.blocks.block import Block, Normalization, Shape, Tensor
 from batchnorm.layer import BatchNormalization
 from batchnorm.recipes import ConditionalBatchNormalization
 
 
 @keras.saving.register_keras_serializable(package="batchnorm")
-class ResidualBlock(Normalized):
-    """Two 3x3 convolutions, with a normalization and an activation each, and a way past them.
+class ResidualBlock(Block):
+    """Two 3x3 convolutions, with a normalization and an activation each, and a shortcut past them.
 
     Convolution, normalization, activation, twice; added to the inputs, which go through a 1x1
     convolution, a normalization and an activation where the filters change. In pre-activation
-    order: normalization, activation, convolution, twice; the way past them is then the bare
-    convolution, and is one where the block upsamples, too.
+    order: normalization, activation, convolution, twice; the shortcut then is the convolution
+    alone, which it also has if the block upsamples.
 
     Args:
         filters: of all convolutions.
-        normalization: a layer, of which the block makes copies; or what makes one, such as a
-            class; `None` for none. Copies of a conditional one are handed the block's condition.
+        normalization: a layer to copy, or a function that makes one, such as a class; `None`
+            leaves the normalizations out. A conditional one gets the block's condition.
         upsample: whether to double height and width, by nearest neighbours, before the first
-            convolution and on the way past.
-        preactivation: the order.
-        activation: whatever `keras.activations.get` takes; `None` for leaky ReLU with slope 0.2,
-            and ReLU in pre-activation order.
-        use_bias: whether the convolutions have one.
+            convolution and on the shortcut.
+        preactivation: whether normalization and activation come before each convolution.
+        activation: anything that `keras.activations.get` takes; `None` for leaky ReLU with slope
+            0.2, and ReLU in pre-activation order.
+        use_bias: whether the convolutions have a bias.
         kernel_initializer: of the convolutions.
         **kwargs: those of `keras.layers.Layer`, such as `name` and `dtype`.
 
@@ -40,7 +40,7 @@ class ResidualBlock(Normalized):
         `(N, H, W, filters)`, or `(N, 2 H, 2 W, filters)`.
 
     Raises:
-        ValueError: `filters` is not above 0; a condition is missing, or nothing asks for it.
+        ValueError: `filters` is not a positive integer; a condition is missing, or is not taken.
 
     Example:
         >>> import numpy as np
@@ -73,7 +73,7 @@ class ResidualBlock(Normalized):
     def build(self, inputs_shape: Shape, condition_shape: Any = None) -> None:
         """Makes convolutions and normalizations."""
         channels, filters = inputs_shape[-1], self.filters
-        large = self._enlarged(inputs_shape)
+        large = self._output_size(inputs_shape)
         before, between = (
             ((*inputs_shape[:-1], channels), (*large[:-1], filters))
             if self.preactivation
@@ -99,22 +99,22 @@ class ResidualBlock(Normalized):
         """Applies the block; see the class."""
         x = inputs
         if self.preactivation:
-            x = self._activated(self.normalization_1, x, condition, training)
-            x = self.convolution_1(self._upsampled(x))
-            x = self._activated(self.normalization_2, x, condition, training)
+            x = self._activate(self.normalization_1, x, condition, training)
+            x = self.convolution_1(self._upsample(x))
+            x = self._activate(self.normalization_2, x, condition, training)
             return self.convolution_2(x) + self._skip(inputs, condition, training)
-        x = self.convolution_1(self._upsampled(x))
-        x = self._activated(self.normalization_1, x, condition, training)
+        x = self.convolution_1(self._upsample(x))
+        x = self._activate(self.normalization_1, x, condition, training)
         x = self.convolution_2(x)
-        x = self._activated(self.normalization_2, x, condition, training)
+        x = self._activate(self.normalization_2, x, condition, training)
         return x + self._skip(inputs, condition, training)
 
     def compute_output_shape(self, inputs_shape: Shape) -> tuple[int | None, ...]:
-        """As the inputs' shape, with the block's filters and size."""
-        return (*self._enlarged(inputs_shape)[:-1], self.filters)
+        """Returns the inputs' shape with the block's filters and size."""
+        return (*self._output_size(inputs_shape)[:-1], self.filters)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {
             **super().get_config(),
             "upsample": self.upsample,
@@ -124,20 +124,20 @@ class ResidualBlock(Normalized):
         }
 
     def _skip(self, x: Tensor, condition: Any, training: bool | None) -> Tensor:
-        # What comes before the upsampling costs a quarter, and is the same.
+        # Before the upsampling these layers cost a quarter, and their results are the same.
         if self.convolution_skip is not None:
             x = self.convolution_skip(x)
             if not self.preactivation:
-                x = self._activated(self.normalization_skip, x, condition, training)
-        return self._upsampled(x)
+                x = self._activate(self.normalization_skip, x, condition, training)
+        return self._upsample(x)
 
-    def _activated(self, layer: Any, x: Tensor, condition: Any, training: bool | None) -> Tensor:
+    def _activate(self, layer: Any, x: Tensor, condition: Any, training: bool | None) -> Tensor:
         return self.activation(self.normalize(layer, x, condition, training))
 
-    def _upsampled(self, x: Tensor) -> Tensor:
+    def _upsample(self, x: Tensor) -> Tensor:
         return x if self.upsampling is None else self.upsampling(x)
 
-    def _enlarged(self, shape: Shape) -> Shape:
+    def _output_size(self, shape: Shape) -> Shape:
         factor = 2 if self.upsample else 1
         sides = (None if side is None else side * factor for side in shape[1:3])
         return (shape[0], *sides, shape[-1])
@@ -154,7 +154,7 @@ class ConditionalResidualBlock(ResidualBlock):
 
     Args:
         filters: of all convolutions.
-        classes: n, how many there are.
+        classes: n, the number of classes.
         **options: those of `ResidualBlock`, but `normalization`.
 
     Raises:
@@ -175,7 +175,7 @@ class ConditionalResidualBlock(ResidualBlock):
         super().__init__(filters, lambda: ConditionalBatchNormalization(classes), **options)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         config = super().get_config()
         del config["normalization"]
         return {**config, "classes": self.classes}

@@ -1,7 +1,7 @@
-"""`tf.contrib.layers.batch_norm` for graph code on today's TensorFlow, and the way out of it.
+"""`tf.contrib.layers.batch_norm` for graph code on today's TensorFlow, and its migration to Keras.
 
-`layer_from_arguments` and `load_checkpoint` are for every backend. All other names are those of
-`batchnorm.contrib.tensorflow`, which is imported when the first of them is asked for.
+`layer_from_arguments` and `load_checkpoint` work on every backend. All other names are those of
+`batchnorm.contrib.tensorflow`, which is imported at the first access to one of them.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from batchnorm.contrib.checkpoint.report import Report as Report
 from batchnorm.contrib.layer_from_arguments import layer_from_arguments as layer_from_arguments
 from batchnorm.contrib.load_checkpoint import load_checkpoint as load_checkpoint
 
-_OF_TF_SLIM = frozenset(
+_TF_SLIM_NAMES = frozenset(
     "apply_regularization avg_pool2d avg_pool3d bias_add conv2d_in_plane conv2d_transpose "
     "conv3d_transpose convolution2d_transpose dropout flatten group_norm instance_norm layer_norm "
     "linear max_pool2d max_pool3d maxout one_hot_encoding pool relu relu6 repeat separable_conv2d "
@@ -43,8 +43,8 @@ def __getattr__(name: str) -> Any:
 
 
 def _hint(name: str) -> str:
-    """Says who has a function of `tf.contrib.layers` that is not here."""
-    if name not in _OF_TF_SLIM:
+    """Returns a hint to tf_slim for a function of `tf.contrib.layers` that is not here; else ""."""
+    if name not in _TF_SLIM_NAMES:
         return ""
     return (
         f": tf_slim has it, and it runs on today's TensorFlow: pip install tf_slim, and call "

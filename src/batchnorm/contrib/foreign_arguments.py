@@ -1,4 +1,4 @@
-"""Arguments of other libraries' layers, by the names that contrib's have for them."""
+"""Arguments of other libraries' layers, and contrib's names for them."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 
 class Counterpart(NamedTuple):
-    """The argument that stands for one of another library.
+    """The counterpart of an argument of another library.
 
     Attributes:
-        arguments: names here, of which a function has one at most; empty where there is none.
-        note: what to know beside the name, as a sentence.
+        arguments: names here, of which a function has one at most; empty if there is none.
+        note: a remark beside the name, as a sentence.
     """
 
     arguments: tuple[str, ...] = ()
@@ -22,7 +22,7 @@ _AXIS = "It is 'NHWC' for the last axis and 'NCHW' for axis 1."
 _CONSTRAINT = "contrib had no constraints; the layers of Keras have."
 _AFFINE = "scale=True, center=True is a gamma and a beta."
 
-# Of tf.layers and Keras, then of PyTorch, Flax and Sonnet, then of functions that people write.
+# Arguments of tf.layers and Keras, then PyTorch, Flax and Sonnet, then of functions people write.
 COUNTERPARTS = {
     "momentum": Counterpart(("decay",), "PyTorch's momentum is 1 - decay, Keras's is decay."),
     "axis": Counterpart(("data_format",), _AXIS),
@@ -75,11 +75,11 @@ COUNTERPARTS = {
     "create_offset": Counterpart(("center",)),
     "decay_rate": Counterpart(("decay",)),
     "use_running_average": Counterpart(("is_training",), "It is the opposite."),
-    "num_features": Counterpart(note="The inputs' channels say it."),
+    "num_features": Counterpart(note="The inputs' channels tell it."),
     "track_running_stats": Counterpart(
         note="The moving statistics are always kept; is_training says when they are used."
     ),
-    "in_channels": Counterpart(note="The inputs' channels say it."),
+    "in_channels": Counterpart(note="The inputs' channels tell it."),
     "out_channels": Counterpart(("num_outputs",)),
     "dilation": Counterpart(("rate",)),
     "bias": Counterpart(("biases_initializer",), "None is no biases."),
@@ -97,14 +97,14 @@ COUNTERPARTS = {
 
 
 def hint(name: str, arguments: Collection[str]) -> str:
-    """Names the argument that a function has in place of one that it has not.
+    """Returns a hint to the argument that a function takes instead of an unknown one.
 
     Args:
         name: of the argument that was passed.
-        arguments: those of the function, in order.
+        arguments: the function's, in order.
 
     Returns:
-        A sentence or two: the counterpart, or the nearest name, or all names.
+        One or two sentences: the counterpart, or the closest name, or all names.
 
     Example:
         >>> hint("eps", ["inputs", "decay", "epsilon"])
@@ -113,7 +113,7 @@ def hint(name: str, arguments: Collection[str]) -> str:
         "Did you mean 'epsilon'?"
     """
     counterpart = COUNTERPARTS.get(name, Counterpart())
-    texts = [f"It is called {each!r} here." for each in counterpart.arguments if each in arguments]
+    texts = [f"It is called {own!r} here." for own in counterpart.arguments if own in arguments]
     if counterpart.note and (texts or not counterpart.arguments):
         texts.append(counterpart.note)
     if not texts and (close := get_close_matches(name, list(arguments), n=1)):

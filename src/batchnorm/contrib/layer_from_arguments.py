@@ -1,4 +1,4 @@
-"""The way out of graph code: the Keras 3 layer that a call of `batch_norm` becomes."""
+"""Migration from graph code: the Keras 3 layer for a call of contrib's `batch_norm`."""
 
 import inspect
 import re
@@ -7,13 +7,14 @@ from typing import Any
 
 import keras
 
+from batchnorm.contrib.contrib_path import UPDATE_OPS, axis_of, check_parameters, contrib_path
 from batchnorm.contrib.foreign_arguments import hint
-from batchnorm.contrib.original import UPDATE_OPS, axis_of, check_parameters, original
 from batchnorm.layer import BatchNormalization
-from batchnorm.moving import Exponential, ZeroDebiased
-from batchnorm.renorm import OldRenorm, Renorm
+from batchnorm.slots.moving import Exponential, ZeroDebiased
+from batchnorm.slots.old_renorm import OldRenorm
+from batchnorm.slots.renorm import Renorm
 
-# What a constructor has no place for, and where it goes.
+# Arguments that a constructor does not take, and what to use instead.
 REFUSED = {
     "inputs": "Call the layer with them; rank= tells how many axes they have.",
     "is_training": "Say it at each call: layer(x, training=...).",
@@ -49,9 +50,9 @@ def layer_from_arguments(
     rank: int = 4,
     version: str = "2.15",
     dtype: Any = None,
-    **others: Any,
+    **unsupported: Any,
 ) -> BatchNormalization:
-    """The layer that behaves as `tf.contrib.layers.batch_norm` did with the same arguments.
+    """Returns the layer that behaves as `tf.contrib.layers.batch_norm` did with these arguments.
 
     It runs on every backend, and its numbers are the original's: outputs, gradients and statistics.
 
@@ -60,7 +61,7 @@ def layer_from_arguments(
         center: whether there is a beta.
         scale: whether there is a gamma; False by default, unlike Keras's.
         epsilon: added to the variance under the root.
-        activation_fn: activation. Of `tf.nn` those that Keras has too; others as they are.
+        activation_fn: activation. Functions of `tf.nn` become Keras's of the same name.
         param_initializers: of any of beta, gamma, moving_mean and moving_variance; TensorFlow's own
             as Keras's of the same name.
         param_regularizers: of beta and gamma; contrib's `l2_regularizer(scale)` becomes Keras's
@@ -78,10 +79,11 @@ def layer_from_arguments(
         adjustment: adjustment; it is called with a tuple, and computes with `keras.ops` if it is to
             run on another backend than TensorFlow.
         rank: of the inputs: the fused kernel ran for 2 and 4, and since TensorFlow 2 for 5.
-        version: of the TensorFlow that is followed, by default the last that ran contrib's code,
-            which `batchnorm.contrib.batch_norm` follows; until 1.13 renorm was another one.
+        version: of the TensorFlow whose behaviour the layer has; the default is the last one that
+            ran contrib's code, as for `batchnorm.contrib.batch_norm`. Until 1.13 renorm was another
+            one.
         dtype: of the layer, Keras's policy by default.
-        **others: what a constructor has no place for: refused, with the reason.
+        **unsupported: arguments that a constructor does not take: refused, with the reason.
 
     Returns:
         `BatchNormalization`.
@@ -94,7 +96,7 @@ def layer_from_arguments(
         >>> layer.momentum, layer.epsilon, layer.center, layer.scale
         (0.9, 0.001, True, True)
     """
-    _refuse(others)
+    _refuse(unsupported)
     if updates_collections not in (UPDATE_OPS, None):
         raise ValueError(
             f"updates_collections={updates_collections!r} has no counterpart: there are no "
@@ -104,8 +106,8 @@ def layer_from_arguments(
     check_parameters(param_initializers, param_regularizers)
     if not isinstance(rank, int) or rank < 2:
         raise ValueError(f"rank must be 2 or more, that of (N, ..., C); received {rank!r}.")
-    since = _parsed(version)
-    went = original(
+    tensorflow = _parse_version(version)
+    path = contrib_path(
         rank,
         keras.dtype_policies.get(dtype).compute_dtype,
         fused=fused,
@@ -113,15 +115,15 @@ def layer_from_arguments(
         adjustment=adjustment,
         zero_debias_moving_mean=zero_debias_moving_mean,
         updates_collections=updates_collections,
-        version=since,
+        version=tensorflow,
     )
     options: dict[str, Any] = {"momentum": decay}
     if zero_debias_moving_mean:
-        options = {"moving": ZeroDebiased(decay, went.unbiased, variance=False)}
-    elif went.unbiased:
+        options = {"moving": ZeroDebiased(decay, path.unbiased, variance=False)}
+    elif path.unbiased:
         options = {"moving": Exponential(decay, unbiased=True)}
     if renorm:
-        kind = OldRenorm if since < (1, 14) else Renorm
+        kind = OldRenorm if tensorflow < (1, 14) else Renorm
         options["renorm"] = kind.from_clipping(renorm_clipping, renorm_decay)
     for name, initializer in (param_initializers or {}).items():
         options[f"{name}_initializer"] = _initializer(initializer)
@@ -140,42 +142,42 @@ def layer_from_arguments(
     )
 
 
-def _refuse(others: Mapping[str, Any]) -> None:
-    for name, value in others.items():
+def _refuse(unsupported: Mapping[str, Any]) -> None:
+    for name, value in unsupported.items():
         if name not in REFUSED:
             allowed = [*inspect.signature(layer_from_arguments).parameters, *REFUSED]
-            allowed.remove("others")
+            allowed.remove("unsupported")
             raise ValueError(
                 f"contrib's batch_norm had no argument {name!r}. {hint(name, allowed)}"
             )
-        if not any(value is each for each in HARMLESS.get(name, (None,))):
+        if not any(value is harmless for harmless in HARMLESS.get(name, (None,))):
             raise ValueError(f"{name} has no counterpart in a layer's constructor. {REFUSED[name]}")
 
 
-def _parsed(version: str) -> tuple[int, int]:
-    if isinstance(version, str) and (found := re.match(r"(\d+)\.(\d+)", version)):
-        return int(found[1]), int(found[2])
+def _parse_version(version: str) -> tuple[int, int]:
+    if isinstance(version, str) and (match := re.match(r"(\d+)\.(\d+)", version)):
+        return int(match[1]), int(match[2])
     raise ValueError(f'version must be TensorFlow\'s, such as "1.15"; received {version!r}.')
 
 
 def _initializer(initializer: Any) -> Any:
-    """Keras's for TensorFlow's of the same name; others as they are."""
+    """Returns Keras's initializer for TensorFlow's of the same name; any other as it is."""
     kind = type(initializer)
     if not kind.__module__.startswith("tensorflow."):
         return initializer
-    kept = getattr(keras.initializers, kind.__name__, None)
-    if kept is None:
+    counterpart = getattr(keras.initializers, kind.__name__, None)
+    if counterpart is None:
         raise ValueError(
             f"{kind.__name__} of TensorFlow has no namesake in keras.initializers; give one of "
             "those, or a function from shape and dtype to a tensor."
         )
-    allowed = inspect.signature(kept).parameters
+    allowed = inspect.signature(counterpart).parameters
     config = initializer.get_config()
-    return kept(**{name: value for name, value in config.items() if name in allowed})
+    return counterpart(**{name: value for name, value in config.items() if name in allowed})
 
 
 def _regularizer(regularizer: Any) -> Any:
-    """Keras's for contrib's; others as they are."""
+    """Returns Keras's regularizer for contrib's; any other as it is."""
     if str(getattr(regularizer, "__module__", "")).startswith(("tf_slim.", "tensorflow.contrib.")):
         raise ValueError(
             f"{regularizer.__qualname__.partition('.')[0]} of tf_slim needs variables of "
@@ -187,7 +189,7 @@ def _regularizer(regularizer: Any) -> Any:
 
 
 def _activation(function: Callable[[Any], Any] | None) -> Any:
-    """Keras's for TensorFlow's of the same name; others as they are."""
+    """Returns Keras's activation for TensorFlow's of the same name; any other as it is."""
     if str(getattr(function, "__module__", "")).startswith("tensorflow."):
         return getattr(keras.activations, getattr(function, "__name__", ""), function)
     return function

@@ -1,19 +1,19 @@
-"""`load_checkpoint`: the weights of a TensorFlow 1 checkpoint, in a Keras model."""
+"""`load_checkpoint`: loads the weights of a TensorFlow 1 checkpoint into a Keras model."""
 
 import os
 from typing import Any
 
 from batchnorm.contrib.checkpoint import explain
-from batchnorm.contrib.checkpoint.fit import Source, misshapen
-from batchnorm.contrib.checkpoint.kinds import Contents
+from batchnorm.contrib.checkpoint.assignment import Source, shape_problem
 from batchnorm.contrib.checkpoint.mismatch import CheckpointMismatch, Problem
-from batchnorm.contrib.checkpoint.names import Names
+from batchnorm.contrib.checkpoint.model_layers import targets
+from batchnorm.contrib.checkpoint.names_argument import Names
 from batchnorm.contrib.checkpoint.plan import Plan, plan
 from batchnorm.contrib.checkpoint.report import Report
 from batchnorm.contrib.checkpoint.saver_file import SaverFile, open_checkpoint
 from batchnorm.contrib.checkpoint.suggest import suggest
-from batchnorm.contrib.checkpoint.targets import targets
 from batchnorm.contrib.checkpoint.values import Value, value_of
+from batchnorm.contrib.checkpoint.variable_kinds import Contents
 
 Model = Any  # a keras.Model; Keras has no types
 
@@ -29,7 +29,7 @@ def load_checkpoint(
     2. by its name: `conv1/kernel` from `conv1/weights`, where case, separators, a scope around
        the whole checkpoint, and the synonyms of "batch norm" and a few more words make no
        difference; `block_conv1` from `block/conv1`; `conv1_bn` from `conv1/BatchNorm`, and so
-       what normalizes the output of the layer of `conv1`, in a functional model. Names with
+       does, in a functional model, a normalization behind the layer of `conv1`. Names with
        numbers that Keras gave, as in `conv2d_1`, count only if the checkpoint has just the same
        ones;
     3. by shape, if exactly one free scope has just the variables of the layer, and fits no other
@@ -51,21 +51,21 @@ def load_checkpoint(
         model: built. All of its variables are loaded.
         names: a dictionary from a layer's name or path, or a variable's path, in the model to a
             scope, or a variable, in the checkpoint; `None` for one leaves it as it is, and for a
-            pattern such as `"*/moving_mean"` all variables that are like it. Or a function from a
+            pattern such as `"*/moving_mean"` all variables that match it. Or a function from a
             variable's path to a variable's name in the checkpoint, or `None` where it does not
             know.
         shadows: whether to load a variable's exponential moving average,
             `.../ExponentialMovingAverage`, where there is one, in place of its value.
 
     Returns:
-        What became of each variable of the checkpoint; `print` shows it.
+        A report of each variable of the checkpoint, which `print` shows.
 
     Raises:
         FileNotFoundError: there is no checkpoint, or one of its files is missing.
         ImportError: TensorFlow is not installed, which reads the file on every backend.
         ValueError: the file is damaged or was not written by a Saver.
         CheckpointMismatch: it does not fit the model, or not for certain, a ValueError. Its
-            attribute `names` is what would solve that.
+            attribute `names` is the suggestion that would solve that.
 
     Example:
         >>> import keras, tensorflow as tf
@@ -94,19 +94,24 @@ def load_checkpoint(
         remark = _remark(planned, file)
         raise CheckpointMismatch(file.prefix, problems, entries, solved and not unread, remark)
     for source, value in zip(sources, values, strict=True):
-        source.wanted.variable.assign(value.value)
-    kept = planned.matching.named.kept
+        source.variable.keras_variable.assign(value.value)
+    unchanged = planned.matching.names.unchanged
     read = {name for source in sources for name in source.names}
     return Report(
         file.prefix,
         tuple(value.loaded for value in values),
         explain.left_over(contents, set(map(contents.actual, read)), planned.unused),
-        tuple(each.path for layer in layers for each in layer.wanted if each in kept),
+        tuple(
+            variable.path
+            for layer in layers
+            for variable in layer.variables
+            if variable in unchanged
+        ),
     )
 
 
 def _remark(planned: Plan, file: SaverFile) -> str:
-    """Says so where the checkpoint has nothing of the model."""
+    """Returns a sentence for a checkpoint that has nothing of the model; else ""."""
     if planned.sources or len(planned.matching.targets) < 2:
         return ""
     return (
@@ -118,10 +123,10 @@ def _remark(planned: Plan, file: SaverFile) -> str:
 def _values(
     sources: list[Source], file: SaverFile, contents: Contents, problems: list[Problem]
 ) -> list[Value]:
-    """The values of those that have the right shape; what is wrong is added to the problems."""
+    """Returns the values of sources of the right shape; adds those that fail to the problems."""
     values = []
     for source in sources:
-        if misshapen(source, contents):  # which is among the problems already
+        if shape_problem(source, contents):  # which is among the problems already
             continue
         try:
             values.append(value_of(source, file, contents))

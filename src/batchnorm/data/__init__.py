@@ -1,6 +1,6 @@
-"""Labelled images to learn from: one call, one kind of answer.
+"""Data sets of labelled images, by name.
 
-Nothing here needs Keras or a backend of it, until something must be downloaded.
+Nothing here needs Keras or one of its backends, except for a download.
 """
 
 from collections.abc import Callable
@@ -28,19 +28,19 @@ NAMES: tuple[str, ...] = tuple(_LOADERS)
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Dataset:
-    """Load a data set by name, from the disk if it is there, else by a download.
+    """Loads a data set by name, from the disk if it is there, else by a download.
 
     Args:
-        name: One of `NAMES`. `"fashion-mnist-sample"` comes with the package and needs neither
+        name: one of `NAMES`. `"fashion-mnist-sample"` comes with the package and needs neither
             folder nor network.
-        data_dir: The folder that holds the official files. If given, no other place is tried.
+        data_dir: the folder that holds the official files; no other location is tried then.
 
     Returns:
-        Images `uint8` `(N, H, W, C)` and labels `int64` `(N,)`, to train on and to test with.
+        Images `uint8` `(N, H, W, C)` and labels `int64` `(N,)`, for training and for testing.
 
     Raises:
-        ValueError: There is no data set of this name.
-        DataError: A file is missing or is not what it should be, or cannot be downloaded.
+        ValueError: there is no data set of this name.
+        DataError: a file is missing, not the official one, or cannot be downloaded.
 
     Example:
         >>> from batchnorm.data import load
@@ -52,16 +52,16 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
 
 
 def classes(name: str) -> tuple[str, ...]:
-    """The classes of a data set, none of whose files is needed for them.
+    """Returns the classes of a data set, whose files are not needed for that.
 
     Args:
-        name: One of `NAMES`.
+        name: one of `NAMES`.
 
     Returns:
         The name of each class, in the order of the labels.
 
     Raises:
-        ValueError: There is no data set of this name.
+        ValueError: there is no data set of this name.
 
     Example:
         >>> from batchnorm.data import classes

@@ -12,7 +12,7 @@ def excerpt(value: object) -> str:
     """Describes a value in one short line.
 
     Args:
-        value: Of any kind and size.
+        value: of any type and size.
 
     Returns:
         Numbers and short strings as `repr` shows them, long ones cut; a list or tuple by its first
@@ -30,18 +30,20 @@ def excerpt(value: object) -> str:
 
 
 def shorten(text: str, length: int = 400) -> str:
-    """Cuts a text in the middle and escapes the characters that a terminal would act upon.
+    """Cuts a text in the middle and escapes the characters that a terminal would interpret.
 
     Args:
-        text: Of any length, perhaps with a file's content in it.
-        length: The most characters to keep.
+        text: of any length, perhaps with content of a file.
+        length: the most characters to keep.
 
     Returns:
         The text, its beginning and its end if it is longer.
     """
     if len(text) > length:
         text = f"{text[: length // 2]} ... {text[-length // 2 :]}"
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
 
 
 def _item(value: object) -> str:

@@ -1,10 +1,10 @@
-"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): 70,000 grey pictures of clothes, 28 by 28."""
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): 70,000 grey images of clothes, 28 by 28."""
 
 from pathlib import Path
 
 from batchnorm.data import idx
 from batchnorm.data.dataset import DataError, Dataset, Split, make_split
-from batchnorm.data.places import Layout, download, keras_datasets
+from batchnorm.data.locations import DataFiles, download, keras_datasets
 
 CLASSES = (
     "T-shirt/top",
@@ -19,7 +19,7 @@ CLASSES = (
     "Ankle boot",
 )
 SIZE = (28, 28)
-LAYOUT = Layout(
+FILES = DataFiles(
     files=(
         "train-images-idx3-ubyte",
         "train-labels-idx1-ubyte",
@@ -29,38 +29,38 @@ LAYOUT = Layout(
     subfolders=("fashion-mnist",),
     suffixes=(".gz", ""),
 )
-# Where Debian's package dataset-fashion-mnist puts its folder.
+# The parent of the folder that Debian's package dataset-fashion-mnist installs.
 SYSTEM = Path("/usr/share/datasets")
 # The address and the folder of keras.datasets.fashion_mnist.
 ORIGIN = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 CACHE = "datasets/fashion-mnist"
 
 DEBIAN = "`apt-get install dataset-fashion-mnist`"
-MEND_FILE = (
+FILE_HINT = (
     "Replace the file by the official one, from https://github.com/zalandoresearch/fashion-mnist "
     f"or by {DEBIAN}; one in Keras's cache may be deleted, and is then downloaded again."
 )
-MEND_FOLDER = (
+FOLDER_HINT = (
     "Put the four official files there, name the folder that holds them, or name none: "
     f"then Keras's cache, what {DEBIAN} installs and a download are tried in turn."
 )
 
 
 def load(data_dir: str | Path | None = None) -> Dataset:
-    """Load Fashion-MNIST from its four official files, gzipped or not.
+    """Loads Fashion-MNIST from its four official files, gzipped or not.
 
-    Without `data_dir`, the files are looked for in Keras's cache, then where Debian's package
-    `dataset-fashion-mnist` puts them, and downloaded by Keras if they are in neither.
+    Without `data_dir`, the files are searched in Keras's cache, then in the folder of Debian's
+    package `dataset-fashion-mnist`, and downloaded by Keras if they are in neither.
 
     Args:
-        data_dir: The folder that holds the files, or whose `fashion-mnist` does. No other place
-            is tried then.
+        data_dir: the folder that holds the files, or the parent of a folder `fashion-mnist` that
+            does; no other location is tried then.
 
     Returns:
-        60,000 images to train on and 10,000 to test with, `(N, 28, 28, 1)`.
+        60,000 images for training and 10,000 for testing, `(N, 28, 28, 1)`.
 
     Raises:
-        DataError: A file is missing or is not what it should be, or cannot be downloaded.
+        DataError: a file is missing, not the official one, or cannot be downloaded.
     """
     folder = _folder(data_dir)
     return Dataset("fashion-mnist", _split(folder, "train"), _split(folder, "t10k"), CLASSES)
@@ -68,29 +68,29 @@ def load(data_dir: str | Path | None = None) -> Dataset:
 
 def _folder(data_dir: str | Path | None) -> Path:
     if data_dir is not None:
-        return LAYOUT.require(data_dir, MEND_FOLDER)
-    return LAYOUT.find(keras_datasets()) or LAYOUT.find(SYSTEM) or _fetch()
+        return FILES.require(data_dir, FOLDER_HINT)
+    return FILES.find(keras_datasets()) or FILES.find(SYSTEM) or _fetch()
 
 
 def _fetch() -> Path:
-    mend = (
+    hint = (
         f"Put the four files by hand into {keras_datasets() / 'fashion-mnist'} or into a folder "
         f"passed as data_dir, or run {DEBIAN} on Debian or Ubuntu."
     )
-    names = [f"{name}.gz" for name in LAYOUT.files]
-    paths = [download(name, ORIGIN + name, mend, cache_subdir=CACHE) for name in names]
-    return LAYOUT.require(paths[0].parent, mend)
+    names = [f"{name}.gz" for name in FILES.files]
+    paths = [download(name, ORIGIN + name, hint, cache_subdir=CACHE) for name in names]
+    return FILES.require(paths[0].parent, hint)
 
 
 def _split(folder: Path, part: str) -> Split:
-    images_file = LAYOUT.file(folder, f"{part}-images-idx3-ubyte")
-    labels_file = LAYOUT.file(folder, f"{part}-labels-idx1-ubyte")
-    images = idx.read(images_file, 3, MEND_FILE)
+    images_file = FILES.file(folder, f"{part}-images-idx3-ubyte")
+    labels_file = FILES.file(folder, f"{part}-labels-idx1-ubyte")
+    images = idx.read(images_file, 3, FILE_HINT)
     if images.shape[1:] != SIZE:
-        found = "images of {} by {}".format(*images.shape[1:])
-        raise DataError(images_file, found, "28 by 28", MEND_FILE)
-    labels = idx.read(labels_file, 1, MEND_FILE)
-    if len(labels) != len(images):  # which of the two is wrong, nobody can tell
-        found = f"{len(labels)} labels for the {len(images)} images of {images_file.name}"
-        raise DataError(labels_file, found, "one label for each image", MEND_FILE)
-    return make_split(labels_file, images[..., None], labels, len(CLASSES), MEND_FILE)
+        fault = "images of {} by {}".format(*images.shape[1:])
+        raise DataError(images_file, fault, "28 by 28", FILE_HINT)
+    labels = idx.read(labels_file, 1, FILE_HINT)
+    if len(labels) != len(images):  # either of the two may be the wrong one
+        fault = f"{len(labels)} labels for the {len(images)} images of {images_file.name}"
+        raise DataError(labels_file, fault, "one label for each image", FILE_HINT)
+    return make_split(labels_file, images[..., None], labels, len(CLASSES), FILE_HINT)

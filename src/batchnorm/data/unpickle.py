@@ -1,10 +1,10 @@
-"""Read a pickle of arrays, numbers and strings, and run nothing that it may ask for.
+"""Reads a pickle of arrays, numbers and strings without running anything that it calls.
 
-A pickle is a program. This reader knows the few names below, and none of them stands for what the
-pickle means by it: each makes an inert part, from which an array of plain integers is built here.
-NumPy's own functions are not lent out: a dtype forged by a pickle lets them reach raw memory.
+A pickle is a program. This reader has the few names below, and replaces the function behind each
+by one that makes an inert part, from which an array of plain integers is built here. NumPy's own
+functions are never called: with a dtype that a pickle forged they reach raw memory.
 
-A small program can ask for much work, too. Its instructions, what they build and the size of the
+A small program can ask for much work, too. Its instructions, the size of their results and of the
 file are limited here, and only strings are keys: a few nested tuples that share their items take
 2**60 steps to hash.
 """
@@ -29,18 +29,18 @@ LARGEST = 1 << 30
 _EXPECTED = "a pickled dictionary of strings, numbers and arrays of integers"
 
 
-def read(path: Path, mend: str) -> dict[str, Any]:
-    """Read a pickled dictionary, written by Python 2 or 3 and any NumPy.
+def read(path: Path, hint: str) -> dict[str, Any]:
+    """Reads a pickled dictionary, written by Python 2 or 3 and any NumPy.
 
     Args:
-        path: The file.
-        mend: The advice an error ends with.
+        path: the file.
+        hint: the last sentences of an error.
 
     Returns:
         The dictionary, its keys as text, its arrays as NumPy arrays. Python 2's strings stay bytes.
 
     Raises:
-        DataError: The file is not a whole pickle of a dictionary, or asks for anything but
+        DataError: the file is not a complete pickle of a dictionary, or asks for anything but
             strings, numbers and arrays of integers, or for more of them than data sets have.
     """
     try:
@@ -52,7 +52,7 @@ def read(path: Path, mend: str) -> dict[str, Any]:
     # Damaged pickles raise errors of many kinds, and the pickle module documents no closed list.
     except Exception as error:
         fault = f"a pickle that is refused ({type(error).__name__}: {error})"
-        raise DataError(path, fault, _EXPECTED, mend) from error
+        raise DataError(path, fault, _EXPECTED, hint) from error
 
 
 def _entries(value: object) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _entries(value: object) -> dict[str, Any]:
 
 
 class _Dtype:
-    """A dtype as a pickle names it: integers and nothing else."""
+    """A dtype as a pickle names it, of integers only."""
 
     def __init__(self, code: str | bytes, *_flags: object) -> None:
         name = _text(code)
@@ -111,18 +111,18 @@ def _frombuffer(content: object, dtype: object, shape: object, order: object) ->
 
 
 def _encode(text: object, encoding: str | bytes) -> bytes:
-    """Bytes as Python 3 pickles them for Python 2."""
+    """Returns bytes that Python 3 pickled for Python 2."""
     if _text(encoding) != "latin1" or not isinstance(text, str):
         raise pickle.UnpicklingError(f"it asks for the encoding {excerpt(encoding)}")
     return text.encode("latin1")
 
 
 def _empty() -> bytes:
-    """The empty bytes, which Python 3 pickles for Python 2 as a call of `bytes`."""
+    """Returns the empty bytes, which Python 3 pickles for Python 2 as a call of `bytes`."""
     return b""
 
 
-_KNOWN: dict[str, Callable[..., object]] = {
+_REPLACEMENTS: dict[str, Callable[..., object]] = {
     "numpy.ndarray": _Array,
     "numpy.dtype": _Dtype,
     "numpy.core.multiarray._reconstruct": _reconstruct,
@@ -135,7 +135,7 @@ _KNOWN: dict[str, Callable[..., object]] = {
 
 
 class _Reader(pickle._Unpickler):
-    """The unpickler that is written in Python: C's hashes keys before anyone can look at them.
+    """The unpickler written in Python: the one in C hashes keys before they can be checked.
 
     `_Unpickler` is undocumented, and the same from Python 3.11 to 3.14. It reads from memory: from
     a file, a length that a pickle claims would be allocated at once.
@@ -147,18 +147,18 @@ class _Reader(pickle._Unpickler):
 
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), encoding="bytes")
-        # Each byte of an array's may be encoded first and then copied.
-        self._bytes_left = 2 * len(content)
+        # Each byte of an array may be encoded first and then copied.
+        self._remaining_bytes = 2 * len(content)
         self.dispatch = _Instructions(self)  # type: ignore[misc]  # of this reader alone
 
     def find_class(self, module: str, name: str) -> Callable[..., object]:
-        make = _KNOWN.get(f"{module}.{name}")
+        make = _REPLACEMENTS.get(f"{module}.{name}")
         if make is None:
             raise pickle.UnpicklingError(f"it asks for {module[:60]}.{name[:60]}")
         return lambda *arguments: self._spend(make(*arguments))
 
     def build(self) -> None:
-        """Fills an array or a dtype, and sets no attributes of anything else."""
+        """Fills an array or a dtype; refuses to set the state of anything else."""
         state = self.stack.pop()
         part = self.stack[-1]
         if not isinstance(part, _Array | _Dtype) or not isinstance(state, tuple):
@@ -182,7 +182,7 @@ class _Reader(pickle._Unpickler):
         self._update(items)
 
     def array_content(self) -> None:
-        """Reads the bytes of an array that could be written to."""
+        """Reads the bytes of a writable array."""
         self.stack.append(self.read(int.from_bytes(self.read(8), "little")))
 
     def _update(self, items: list[Any]) -> None:
@@ -197,13 +197,13 @@ class _Reader(pickle._Unpickler):
     def _spend(self, part: object) -> object:
         size = len(part) if isinstance(part, bytes) else 0
         size += part.values.nbytes if isinstance(part, _Array) else 0
-        self._bytes_left -= size
-        if self._bytes_left < 0:
+        self._remaining_bytes -= size
+        if self._remaining_bytes < 0:
             raise pickle.UnpicklingError("it asks for more bytes than the file has")
         return part
 
 
-# Of an instance's attributes, sets, extensions and buffers no data set is made.
+# No data set contains attributes of instances, sets, extensions or buffers.
 _ALLOWED = (
     "APPEND APPENDS BINBYTES BINBYTES8 BINFLOAT BINGET BININT BININT1 BININT2 BINPUT BINSTRING "
     "BINUNICODE BINUNICODE8 EMPTY_DICT EMPTY_LIST EMPTY_TUPLE FLOAT FRAME GET GLOBAL INT LIST LONG "
@@ -212,7 +212,7 @@ _ALLOWED = (
     "TUPLE2 TUPLE3 UNICODE"
 ).split()
 _NAMES = {getattr(pickle, name)[0]: name for name in _ALLOWED}
-_OWN: dict[int, Callable[[Any], None]] = {
+_OVERRIDDEN: dict[int, Callable[[Any], None]] = {
     pickle.BUILD[0]: _Reader.build,
     pickle.BYTEARRAY8[0]: _Reader.array_content,
     pickle.DICT[0]: _Reader.make_dict,
@@ -222,16 +222,16 @@ _OWN: dict[int, Callable[[Any], None]] = {
 
 
 class _Instructions(dict[int, Callable[[Any], None]]):
-    """The instructions that a reader obeys, as many as it may."""
+    """The instructions that a reader executes, up to the limit."""
 
     def __init__(self, reader: _Reader) -> None:
-        known = type(reader).dispatch
-        super().__init__({code: known[code] for code in _NAMES} | _OWN)
-        self._left = INSTRUCTIONS
+        functions = type(reader).dispatch
+        super().__init__({code: functions[code] for code in _NAMES} | _OVERRIDDEN)
+        self._remaining = INSTRUCTIONS
 
     def __getitem__(self, code: int) -> Callable[[Any], None]:
-        self._left -= 1
-        if self._left < 0:
+        self._remaining -= 1
+        if self._remaining < 0:
             raise pickle.UnpicklingError(f"it has more than {INSTRUCTIONS:,} instructions")
         if code not in self:
             raise pickle.UnpicklingError(f"it has the instruction {bytes([code])!r}")

@@ -1,1 +1,1 @@
-"""Reference models, one paper a file."""
+"""Reference models, one file for each paper."""

@@ -1,4 +1,4 @@
-"""A small classifier, cheap on a processor and good enough to judge images that a model made."""
+"""A small classifier, cheap on a CPU and accurate enough to judge generated images."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from batchnorm.layer import BatchNormalization
 
 Normalization = Callable[[], keras.layers.Layer]
 
-FEATURES = "features"  # the layer whose outputs stand for an image
+FEATURES = "features"  # the layer whose outputs represent an image
 
 
 def classifier(
@@ -19,24 +19,24 @@ def classifier(
     normalization: Normalization = BatchNormalization,
     seed: int | None = None,
 ) -> keras.Model:
-    """Three convolutions and a dense layer, each with a normalization before its ReLU.
+    """Builds three convolutions and a dense layer, each with a normalization before its ReLU.
 
     Convolutions 3x3 of `width`, twice and four times as many channels, each of which halves the
-    image where another network would pool; dense `4 * width`, the features; dense `classes`. At
+    image by its stride instead of a pooling; dense `4 * width`, the features; dense `classes`. At
     the default width, an image of 28x28x1 takes 2.4 million multiplications and one of 32x32x3
     2.8 million.
 
     Args:
         image_shape: `(height, width, channels)` of the images, whose pixels are 0 to 255.
-        classes: how many classes the last layer tells apart.
+        classes: the number of classes.
         width: channels of the first convolution.
-        normalization: makes one normalization layer a call.
-        seed: of the first weights, which then depend on nothing else; `None` for weights that
+        normalization: called once for each normalization layer.
+        seed: of the initial weights, which then depend on nothing else; `None` for weights that
             depend on `keras.utils.set_random_seed`, as those of other models do.
 
     Returns:
         A functional `keras.Model` from `(N, *image_shape)` to logits `(N, classes)`. Its layer
-        `"features"` gives `(N, 4 * width)` numbers that are not negative.
+        `"features"` gives `(N, 4 * width)` non-negative numbers.
 
     Raises:
         ValueError: a size is not positive.
@@ -49,7 +49,7 @@ def classifier(
     References:
         Springenberg, Dosovitskiy, Brox, Riedmiller 2015, "Striving for simplicity: the all
         convolutional net", section 2 (strides in place of pooling); batch normalization before
-        the nonlinearity and without a bias as in Ioffe and Szegedy 2015, section 3.2; first
+        the nonlinearity and without a bias as in Ioffe and Szegedy 2015, section 3.2; initial
         weights as in He, Zhang, Ren, Sun 2015, "Delving deep into rectifiers", section 2.2.
     """
     if min(*image_shape, classes, width) < 1:
@@ -58,10 +58,11 @@ def classifier(
             "these numbers must be at least 1."
         )
     seeds = [None] * 5 if seed is None else np.random.SeedSequence(seed).generate_state(5).tolist()
-    first = [keras.initializers.HeNormal(each) for each in seeds[:4]]
+    initializers = [keras.initializers.HeNormal(value) for value in seeds[:4]]
     inputs = keras.Input(image_shape, name="image")
     x = keras.layers.Rescaling(1 / 255, name="rescaling")(inputs)
-    for name, channels, kernel in zip("123", (width, 2 * width, 4 * width), first[:3], strict=True):
+    widths = (width, 2 * width, 4 * width)
+    for name, channels, initializer in zip("123", widths, initializers[:3], strict=True):
         # No bias here or in dense_4: the normalization would subtract it again.
         x = keras.layers.Conv2D(
             channels,
@@ -69,12 +70,12 @@ def classifier(
             strides=2,
             padding="same",
             use_bias=False,
-            kernel_initializer=kernel,
+            kernel_initializer=initializer,
             name=f"convolution_{name}",
         )(x)
         x = keras.layers.ReLU(name=f"relu_{name}")(_normalize(x, name, normalization))
     x = keras.layers.Flatten(name="flatten")(x)
-    dense = {"use_bias": False, "kernel_initializer": first[3]}
+    dense = {"use_bias": False, "kernel_initializer": initializers[3]}
     x = keras.layers.Dense(4 * width, **dense, name="dense_4")(x)
     x = keras.layers.ReLU(name=FEATURES)(_normalize(x, "4", normalization))
     last = keras.initializers.GlorotUniform(seeds[4])

@@ -7,9 +7,9 @@ import keras
 from keras import ops
 
 from batchnorm.blocks import ResidualBlock
-from batchnorm.blocks.normalized import whole
-from batchnorm.condition import PerClass
+from batchnorm.blocks.block import positive_integer
 from batchnorm.layer import BatchNormalization
+from batchnorm.slots.condition import PerClass
 from batchnorm.spectral import SpectralNormalization
 
 Tensor = Any
@@ -17,9 +17,9 @@ ImageShape = tuple[int, int, int]
 Maker = Callable[..., keras.layers.Layer]
 
 LATENT_SIZE = 64
-SMALLEST = 4  # the side at which a generator begins, at least
-# A normalized convolution passes on half of what it gets or less, so that of two in a row little
-# is left beside the way past them.
+SMALLEST = 4  # the least side of the image that a generator begins with
+# A spectrally normalized convolution halves the scale of its inputs or more: behind two of them the
+# block's output would be small beside its shortcut.
 GAIN = 2.0
 
 
@@ -31,33 +31,33 @@ def generator(
     conditional: bool = True,
     normalization: Maker | None = BatchNormalization,
 ) -> keras.Model:
-    """From latents and a class to an image, through residual blocks that double its size.
+    """Builds a model from latents and a class to an image, of residual blocks that double its size.
 
     A dense layer makes a small image of latents and class, 7x7 for 28x28 and 4x4 for 32x32; each
     block doubles its sides and halves its channels, down to `width`; then normalization, ReLU,
     convolution, tanh.
 
     The blocks' normalizations have one gamma and one beta per class. They start from random
-    numbers around 1 and 0: with the same for all classes, the first hundreds of steps go by until
-    the classes differ at all.
+    numbers around 1 and 0: if all classes started alike, the first hundreds of steps would go by
+    until they differ.
 
     Args:
         image_shape: `(height, width, channels)`; the sides are halved as long as both are even and
-            the smaller stays at 4 or more.
-        classes: n, how many there are.
+            the smaller one stays at 4 or more.
+        classes: n, the number of classes.
         width: channels at the full size.
-        latent_size: how many numbers an image is made of, standard normal.
+        latent_size: numbers in the latent vector of an image, which are standard normal.
         conditional: whether the class enters the normalizations, or the dense layer alone.
-        normalization: makes a normalization layer of options of `BatchNormalization`; `None` for
-            none, if it is not to be conditional.
+        normalization: makes a normalization layer from options of `BatchNormalization`; `None`
+            leaves the normalizations out, if the generator is not conditional.
 
     Returns:
         A functional `keras.Model` from `[latents (N, latent_size), labels (N, n)]`, one-hot or
         mixtures of classes, to images `(N, height, width, channels)` from -1 to 1.
 
     Raises:
-        ValueError: a size is below 1, or the sides cannot be halved even once; `conditional`
-            without a normalization.
+        ValueError: a size is below 1, or the sides cannot be halved once; `conditional` without a
+            normalization.
 
     Example:
         >>> import numpy as np
@@ -81,7 +81,7 @@ def generator(
         filters //= 2
         block = ResidualBlock(
             filters,
-            _distinct(classes, normalization) if conditional else normalization,
+            _conditional(classes, normalization) if conditional else normalization,
             upsample=True,
             preactivation=True,
             name=f"block_{number + 1}",
@@ -97,19 +97,19 @@ def generator(
 def discriminator(
     image_shape: ImageShape = (28, 28, 1), classes: int = 10, width: int = 16
 ) -> keras.Model:
-    """From an image and a class to a score, positive for real images of that class.
+    """Builds a model from an image and a class to a score, positive for real images of that class.
 
     Three residual blocks of spectrally normalized convolutions, the first two of which halve the
     image, with `width`, twice and four times as many channels; ReLU, sum over the image, h. The
-    score is `w @ h + b + labels @ V @ h`: how real the image is, and how much of that class.
+    score is `w @ h + b + labels @ V @ h`: how real the image is, and how typical of that class.
 
-    It has no batch normalization, so real and generated images share no statistics. Other than in
-    the paper, neither w nor V is normalized, and each 3x3 convolution is doubled: a narrow network
-    that is bound as theirs tells the classes apart too late for a training of minutes.
+    It has no batch normalization, so real and generated images share no statistics. Unlike in the
+    paper, neither w nor V is normalized, and the outputs of 3x3 convolutions are doubled: a narrow
+    network with the paper's bounds separates the classes too late for a training of minutes.
 
     Args:
         image_shape: as for `generator`.
-        classes: n, how many there are.
+        classes: n, the number of classes.
         width: channels of the first block.
 
     Returns:
@@ -141,7 +141,7 @@ def discriminator(
 
 
 def discriminator_loss(real: Tensor, made: Tensor) -> Tensor:
-    """The hinge loss of scores that should be above 1 for real images and below -1 for made ones.
+    """Computes the hinge loss of scores: above 1 is right for real images, below -1 for made ones.
 
     loss = mean(maximum(0, 1 - real)) + mean(maximum(0, 1 + made))
 
@@ -163,7 +163,7 @@ def discriminator_loss(real: Tensor, made: Tensor) -> Tensor:
 
 
 def generator_loss(made: Tensor) -> Tensor:
-    """What the generator lowers to raise the scores of what it makes.
+    """Computes the generator's loss, which falls as the scores of its images rise.
 
     loss = -mean(made)
 
@@ -183,10 +183,10 @@ def generator_loss(made: Tensor) -> Tensor:
     return -ops.mean(made)
 
 
-def _distinct(classes: int, normalization: Maker | None) -> keras.layers.Layer:
-    """A normalization whose classes differ from the start."""
+def _conditional(classes: int, normalization: Maker | None) -> keras.layers.Layer:
+    """Makes a conditional normalization whose classes differ from the start."""
     if normalization is None:
-        raise ValueError("Without a normalization there is none that could be conditional.")
+        raise ValueError("A conditional generator needs a normalization; received None.")
     return normalization(
         affine=PerClass(classes),
         gamma_initializer=keras.initializers.RandomNormal(mean=1.0, stddev=0.2),
@@ -195,7 +195,7 @@ def _distinct(classes: int, normalization: Maker | None) -> keras.layers.Layer:
 
 
 def _block(x: Tensor, filters: int, halves: bool, name: str) -> Tensor:
-    """A residual block, which in the first place gets an image, not activations."""
+    """Applies a residual block; the first one takes an image, and begins without a ReLU."""
 
     def convolution(size: int, number: str) -> keras.layers.Layer:
         layer = keras.layers.Conv2D(filters, size, padding="same")
@@ -205,14 +205,14 @@ def _block(x: Tensor, filters: int, halves: bool, name: str) -> Tensor:
     y = GAIN * convolution(3, "1")(y)
     y = GAIN * convolution(3, "2")(ops.relu(y))
     if halves:
-        y, x = (keras.layers.AveragePooling2D(2)(each) for each in (y, x))
+        y, x = (keras.layers.AveragePooling2D(2)(value) for value in (y, x))
     if x.shape[-1] != filters:
         x = convolution(1, "skip")(x)
     return x + y
 
 
 def _start(image_shape: ImageShape) -> tuple[tuple[int, int], int]:
-    """The sides that a generator begins with, and how often it doubles them."""
+    """Returns the sides that a generator begins with, and how often it doubles them."""
     height, width = image_shape[:2]
     doublings = 0
     while height % 2 == width % 2 == 0 and min(height, width) >= 2 * SMALLEST:
@@ -222,7 +222,7 @@ def _start(image_shape: ImageShape) -> tuple[tuple[int, int], int]:
 
 def _check(image_shape: ImageShape, **sizes: int) -> None:
     for name, size in sizes.items():
-        whole(name, size)
+        positive_integer(name, size)
     if _start(image_shape)[1] == 0:
         raise ValueError(
             f"Images of {image_shape[0]}x{image_shape[1]} cannot be halved: the blocks double "

@@ -8,7 +8,7 @@ from batchnorm.layer import BatchNormalization
 
 Normalization = Callable[[], keras.layers.Layer]
 
-SMALLEST = 16  # below this the second pooling has nothing left to pool
+SMALLEST = 16  # a smaller image is empty after the second pooling
 
 
 def lenet(
@@ -17,7 +17,7 @@ def lenet(
     image_size: int | None = None,
     normalization: Normalization | None = BatchNormalization,
 ) -> keras.Model:
-    """LeNet-5 with a normalization between each hidden layer and its sigmoid.
+    """Builds LeNet-5 with a normalization between each hidden layer and its sigmoid.
 
     Convolution 6x5x5, pooling, convolution 16x5x5, pooling, dense 120, dense 84, dense `classes`.
     The last layer gives logits: a sigmoid there, as tutorials have it, squeezes the scores into
@@ -26,17 +26,17 @@ def lenet(
 
     Args:
         image_shape: `(height, width, channels)` of the images, whose pixels are 0 to 255.
-        classes: how many classes the last layer tells apart.
-        image_size: the side in pixels that the network sees. An image is enlarged by the largest
-            whole factor that fits and zero-padded to the rest (28 to 32 is padding, 28 to 224 a
-            factor of 8); to a smaller side it is resized. Default: as the images are.
-        normalization: makes one normalization layer a call; `None` for none.
+        classes: the number of classes.
+        image_size: the side in pixels of the network's input. An image is enlarged by the largest
+            integer factor that fits and zero-padded to the rest (28 to 32 is padding, 28 to 224 a
+            factor of 8); to a smaller side it is resized. Default: the size of the images.
+        normalization: called once for each normalization layer; `None` leaves them out.
 
     Returns:
         A functional `keras.Model` from `(N, *image_shape)` to logits `(N, classes)`.
 
     Raises:
-        ValueError: the network's images would have a side of fewer than 16 pixels.
+        ValueError: the network's input would have a side of fewer than 16 pixels.
 
     Example:
         >>> lenet().output_shape

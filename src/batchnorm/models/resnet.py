@@ -1,19 +1,19 @@
-"""The residual network of CIFAR-10 with pre-activation, of basic blocks or of bottlenecks."""
+"""The pre-activation residual network of CIFAR-10, of basic blocks or of bottlenecks."""
 
 import keras
 
 from batchnorm.blocks import BasicBlock, BottleneckBlock
-from batchnorm.blocks.normalized import Normalization, described, made
+from batchnorm.blocks.block import Normalization, configuration_of, from_configuration
 from batchnorm.blocks.preactivation import first_kernels, leakiness
 from batchnorm.layer import BatchNormalization
 
 STEM = 16  # filters of the first convolution
 STRIDES = (1, 2, 2)  # of the three stages
 SMALLEST = 4  # the side that can be halved twice
-# For each kind: layers of a block, filters of the first stage, and the block.
+# For each kind: layers of a block, filters of the first stage, and the class of the block.
 _KINDS = {"basic": (2, 16, BasicBlock), "bottleneck": (3, 64, BottleneckBlock)}
 BLOCKS = tuple(_KINDS)
-_BOTTLENECK_FROM = 164  # of the depths that fit both, those that He et al. made of bottlenecks
+_BOTTLENECK_FROM = 164  # depths that fit both kinds are bottlenecks from here, as in He et al.
 
 
 def resnet(
@@ -24,30 +24,30 @@ def resnet(
     normalization: Normalization = BatchNormalization,
     relu_leakiness: float = 0.1,
 ) -> keras.Model:
-    """A pre-activation ResNet for small images, by its depth.
+    """Builds a pre-activation ResNet for small images, by its depth.
 
     Each image is standardized to mean 0 and deviation 1. A 3x3 convolution to 16 filters; three
     stages of n blocks each, the second and third of which halve the image, with 16, 32 and 64
     filters for basic blocks and 64, 128 and 256 for bottlenecks; normalization, leaky ReLU, mean
-    over the image, dense `classes`, which gives logits. The first block activates before its way
-    past begins.
+    over the image, dense `classes`, which gives logits. The first block activates before its
+    shortcut begins.
 
     Args:
         image_shape: `(height, width, channels)` of the images, whose pixels are 0 to 255.
-        classes: how many classes the last layer tells apart.
-        depth: layers with weights on the longest way: 6n + 2 of basic blocks (20, 32, 44, 56, 110),
-            9n + 2 of bottlenecks (29, 47, 110, 164).
-        block: "basic" or "bottleneck"; `None` for what fits the depth, and where both do for
-            bottlenecks from 164 layers on, as in the paper.
-        normalization: a layer, of which copies are made; or what makes one, such as a class; `None`
-            for none.
+        classes: the number of classes.
+        depth: layers with weights on the longest path: 6n + 2 for basic blocks (20, 32, 44, 56,
+            110), 9n + 2 for bottlenecks (29, 47, 110, 164).
+        block: "basic" or "bottleneck"; `None` for the kind that fits the depth; if both fit, basic
+            blocks below 164 layers and bottlenecks from there, as in the paper.
+        normalization: a layer to copy, or a function that makes one, such as a class; `None` leaves
+            the normalizations out.
         relu_leakiness: the slope of the leaky ReLUs below 0, in [0, 1].
 
     Returns:
         A functional `keras.Model` from `(N, *image_shape)` to logits `(N, classes)`.
 
     Raises:
-        ValueError: the depth fits no such network, the images are smaller than 4 pixels, or a
+        ValueError: no such network has this depth, a side of the images is below 4 pixels, or a
             number is out of range.
 
     Example:
@@ -66,10 +66,11 @@ def resnet(
             f"A ResNet halves its images twice, which needs at least {SMALLEST}x{SMALLEST} pixels; "
             f"received {image_shape[0]}x{image_shape[1]}. Enlarge them, or take another model."
         )
-    normalization = described(normalization)
+    normalization = configuration_of(normalization)
     inputs = keras.Input(image_shape, name="image")
     x = keras.layers.Rescaling(1 / 255, name="rescaling")(inputs)
-    # A quarter of a grey level: less is an image of nothing, whose variance may round to below 0.
+    # Epsilon is a quarter of a grey level, squared: the variance of a constant image may round to
+    # below 0.
     x = keras.layers.LayerNormalization(
         axis=(1, 2, 3), epsilon=1e-6, center=False, scale=False, name="standardization"
     )(x)
@@ -92,22 +93,22 @@ def resnet(
                 name=f"stage_{stage + 1}_block_{number + 1}",
             )(x)
     if normalization is not None:
-        x = made(normalization, "normalization")(x)
+        x = from_configuration(normalization, "normalization")(x)
     x = keras.layers.LeakyReLU(leakiness(relu_leakiness), name="leaky_relu")(x)
     x = keras.layers.GlobalAveragePooling2D(name="pooling")(x)
-    # Float32 also where the rest is half precision: a softmax is next.
+    # Float32 also in mixed precision, because a softmax follows.
     logits = keras.layers.Dense(classes, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name=f"resnet_{depth}")
 
 
 def _blocks(depth: int, block: str | None) -> tuple[str, int]:
-    """The kind of the blocks, and how many there are in a stage.
+    """Returns the kind of the blocks, and their number in a stage.
 
     Raises:
         ValueError: no such network has this depth.
     """
     if isinstance(depth, bool) or not isinstance(depth, int):
-        raise ValueError(f"depth must be a whole number, such as 20; received {depth!r}.")
+        raise ValueError(f"depth must be an integer, such as 20; received {depth!r}.")
     if block is not None and block not in _KINDS:
         raise ValueError(f"block must be one of {', '.join(BLOCKS)}, or None; received {block!r}.")
     allowed = [block] if block else BLOCKS if depth < _BOTTLENECK_FROM else BLOCKS[::-1]
@@ -115,9 +116,9 @@ def _blocks(depth: int, block: str | None) -> tuple[str, int]:
         count, rest = divmod(depth - 2, 3 * _KINDS[kind][0])
         if rest == 0 and count > 0:
             return kind, count
-    forms = {kind: 3 * _KINDS[kind][0] for kind in allowed}
-    fit = {2 + each * n for each in forms.values() for n in range(1, max(depth, 0) // each + 3)}
-    below, above = [d for d in fit if d < depth], [d for d in fit if d > depth]
+    steps = {kind: 3 * _KINDS[kind][0] for kind in allowed}
+    depths = {2 + step * n for step in steps.values() for n in range(1, max(depth, 0) // step + 3)}
+    below, above = [d for d in depths if d < depth], [d for d in depths if d > depth]
     nearest = " and ".join(str(d) for d in ([max(below)] if below else []) + [min(above)])
-    wanted = " or ".join(f"{kind} blocks ({each}n + 2)" for kind, each in forms.items())
-    raise ValueError(f"No ResNet of {wanted} has {depth} layers. Nearest: {nearest}.")
+    kinds = " or ".join(f"{kind} blocks ({step}n + 2)" for kind, step in steps.items())
+    raise ValueError(f"No ResNet of {kinds} has {depth} layers. Nearest: {nearest}.")

@@ -1,1 +1,1 @@
-"""What `load_checkpoint` is made of: the file, the layers, and which goes to which."""
+"""The parts of `load_checkpoint`: the file, the model's layers, and the matching of both."""

@@ -1,4 +1,4 @@
-"""Values that TensorFlow 1 kept in another form than the layer that they go to."""
+"""Conversions of values that TensorFlow 1 stored in another form than the layer."""
 
 import math
 from numbers import Real
@@ -10,23 +10,23 @@ from batchnorm.contrib.checkpoint.saver_file import Array
 
 Layer = Any
 
-# How far from a whole number a count of steps may be: what float32 rounds comes on top.
-_NEAR = 0.01
+# How far a count of steps may be from an integer, apart from what float32 rounds.
+_TOLERANCE = 0.01
 
 
-def whole(value: Array) -> Array:
-    """A count of steps that was kept as a number.
+def step_count(value: Array) -> Array:
+    """Returns a count of steps, which TensorFlow 1 stored as any number, as an integer.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the value is not a non-negative integer.
     """
     if value.size != 1 or not np.isfinite(value).all() or value < 0 or value != np.round(value):
-        raise ValueError(f"{value} is no count of steps.")
+        raise ValueError(f"{value} is not a count of steps.")
     return np.asarray(np.round(value), "int64").reshape(())
 
 
 def debiased(value: Array, weight: Array) -> Array:
-    """The average that a weighted sum stands for: sum / weight, and the sum where it is 0.
+    """Returns the average of a weighted sum: sum / weight, or the sum where the weight is 0.
 
     Args:
         value: the sum, `(C,)`.
@@ -36,17 +36,17 @@ def debiased(value: Array, weight: Array) -> Array:
     return average
 
 
-def started(
+def average_or_moving(
     average: Array, weight: Array, moving_mean: Array, moving_variance: Array, stddev: float
 ) -> Array:
-    """`debiased`; where no step was ever taken, what follows from the moving statistics.
+    """Returns `debiased`, or the moving statistics where no step was ever taken.
 
     Args:
         average: the weighted sum, `(C,)`.
         weight: `()`.
         moving_mean: `(C,)`.
         moving_variance: `(C,)`.
-        stddev: the epsilon of the deviation where that is what is averaged, negative for the mean.
+        stddev: the epsilon of an average of deviations; negative for an average of means.
     """
     if weight > 0:
         return debiased(average, weight)
@@ -54,28 +54,28 @@ def started(
 
 
 def deviation(variance: Array, epsilon: float) -> Array:
-    """sqrt(variance + epsilon), `(C,)`."""
+    """Returns sqrt(variance + epsilon), `(C,)`."""
     root: Array = np.sqrt(variance + np.asarray(epsilon, variance.dtype))
     return root
 
 
 def momentum(layer: Layer) -> float | None:
-    """The momentum of a layer's renorm; `None` where it changes with the steps."""
+    """Returns the momentum of a layer's renorm; `None` if it is a schedule."""
     value = getattr(layer.renorm, "momentum", layer.renorm_momentum)
     return float(value) if isinstance(value, Real) else None
 
 
 def steps(layer: Layer, *weights: Array) -> Array:
-    """How many steps renorm's weights have seen: log(1 - weight) / log(momentum).
+    """Computes the number of steps behind renorm's weights: log(1 - weight) / log(momentum).
 
-    A weight that has rounded to about 1 has seen at least so many; more make no difference.
+    For a weight that has rounded to about 1 it is a lower bound; more steps make no difference.
 
     Args:
         layer: with renorm.
         weights: 1 - decay**t each, `()`, which must agree.
 
     Raises:
-        ValueError: the momentum is a schedule, or not the one that the weights come from.
+        ValueError: the momentum is a schedule, or not the momentum that the weights come from.
     """
     if (decay := momentum(layer)) is None:
         raise ValueError(
@@ -90,17 +90,17 @@ def steps(layer: Layer, *weights: Array) -> Array:
 
 def _steps(weight: float, decay: float) -> int:
     if not 0 <= weight <= 1:
-        raise ValueError(f"{weight} is no weight of renorm's, which is from 0 to 1.")
+        raise ValueError(f"{weight} cannot be a weight of renorm: these are from 0 to 1.")
     if weight == 0 or decay == 0:
         return int(weight > 0)
     # One unit in the last place of float32 below 1.
-    kept = max(1 - weight, 2.0**-24)
-    count = math.log(kept) / math.log(decay)
-    rounding = 8 * 2.0**-24 / (kept * -math.log(decay))
-    if abs(count - round(count)) > _NEAR + rounding:
+    remainder = max(1 - weight, 2.0**-24)
+    count = math.log(remainder) / math.log(decay)
+    rounding = 8 * 2.0**-24 / (remainder * -math.log(decay))
+    if abs(count - round(count)) > _TOLERANCE + rounding:
         raise ValueError(
             f"a weight of {weight:.6g} stands for {count:.2f} steps at the layer's renorm momentum "
-            f"of {decay:g}, which is no whole number: give the layer the renorm_decay that the "
+            f"of {decay:g}, which is not an integer: give the layer the renorm_decay that the "
             "checkpoint was trained with, as in OldRenorm(momentum=0.99)."
         )
     return round(count)

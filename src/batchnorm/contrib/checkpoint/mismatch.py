@@ -4,24 +4,24 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-# What `names` of `load_checkpoint` may hold.
+# The entries of `names` of `load_checkpoint`.
 Entries = Mapping[str, str | None]
 Spelling = Callable[[Entries], str]
 
-_LINES = 13  # problems that the message tells; with those around them they are less than 20 lines
-_OF_A_KIND = 4  # likewise of one kind, where there are too many
+_LINES = 13  # problems that the message tells, so that it has less than 20 lines
+_OF_A_KIND = 4  # problems of one kind that it tells, if there are too many
 _CHARACTERS = 500  # of a line
 _ENTRIES = 20  # of `names` that are written out
 _WRITTEN = 2000  # characters of them
 
 
 class Problem(NamedTuple):
-    """What is wrong with one layer or variable.
+    """A problem of one layer or variable.
 
     Attributes:
-        text: what it is, and how the model can be changed, in sentences.
+        text: the problem, and a change of the model that solves it, in sentences.
         names: entries for `names` of `load_checkpoint` that solve it; empty where none do.
-        kind: what problems of the same kind have in common.
+        kind: a key that problems of the same kind share.
     """
 
     text: str
@@ -35,12 +35,12 @@ class CheckpointMismatch(ValueError):
     Args:
         prefix: of the checkpoint.
         problems: all of them.
-        names: the suggestion for `names` of `load_checkpoint`, together with what was passed.
-        solved: whether nothing is left with these.
+        names: the suggestion for `names` of `load_checkpoint`, which includes the passed entries.
+        solved: whether they leave no problem.
         remark: a line about all of it, or "".
 
     Attributes:
-        prefix: as above, and so are the others.
+        prefix: as above; so are `problems` and `solved`.
         problems: likewise.
         names: likewise; `load_checkpoint(prefix, model, error.names)` applies it.
         solved: likewise.
@@ -59,18 +59,18 @@ class CheckpointMismatch(ValueError):
         super().__init__(self.message())
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        """Pickled by what it was made of."""
+        """Pickles the constructor's arguments."""
         parts = self.prefix, self.problems, self.names, self.solved, self.remark
         return type(self), parts
 
     def message(self, spelling: Spelling | None = None) -> str:
-        """Tells the problems and the suggestion, in at most 20 lines.
+        """Describes the problems and the suggestion, in at most 20 lines.
 
         Args:
-            spelling: makes the sentence about the suggested names; by default Python's argument.
+            spelling: turns the suggested names into a sentence; by default a Python argument.
         """
         lines = [f"{self.prefix} does not fit the model, which stays as it was:"]
-        lines += [f"- {_shortened(line)}" for line in _told(self.problems, bool(self.remark))]
+        lines += [f"- {_shortened(line)}" for line in _summary(self.problems, bool(self.remark))]
         if self.remark:
             lines.append(self.remark)
         if self.names:
@@ -78,18 +78,18 @@ class CheckpointMismatch(ValueError):
             lines.append(
                 f"These names {done}, if they are right (by shape first, then alike or in order):"
             )
-            lines.append((spelling or in_python)(self.names))
+            lines.append((spelling or as_python)(self.names))
         return "\n".join(lines)
 
 
-def in_python(names: Entries) -> str:
+def as_python(names: Entries) -> str:
     """Writes the names as the argument of `load_checkpoint`.
 
     Args:
         names: of an error.
 
     Example:
-        >>> print(in_python({"conv": "net/conv1", "bn/moving_mean": None}))
+        >>> print(as_python({"conv": "net/conv1", "bn/moving_mean": None}))
         names={'conv': 'net/conv1', 'bn/moving_mean': None}
         None leaves what the model has.
     """
@@ -104,20 +104,20 @@ def in_python(names: Entries) -> str:
     )
 
 
-def _told(problems: Sequence[Problem], few: bool) -> list[str]:
-    """The texts of some of each kind, and how many others there are."""
+def _summary(problems: Sequence[Problem], few: bool) -> list[str]:
+    """Returns a few texts of each kind, and the number of the remaining ones."""
     counts = Counter(problem.kind for problem in problems)
     few = few or len(problems) > _LINES
     most = min(_OF_A_KIND, max(_LINES // len(counts) - 1, 1)) if few and counts else _LINES
     shown: Counter[str] = Counter()
     lines = []
     for kind in counts:
-        for problem in (each for each in problems if each.kind == kind):
+        for problem in (problem for problem in problems if problem.kind == kind):
             if shown[kind] < most:
                 lines.append(problem.text)
                 shown[kind] += 1
-        if left := counts[kind] - shown[kind]:
-            lines.append(f"and {left} more {'like this' if left == 1 else 'like these'}")
+        if rest := counts[kind] - shown[kind]:
+            lines.append(f"and {rest} more {'like this' if rest == 1 else 'like these'}")
     if len(lines) > _LINES:
         lines = [*lines[: _LINES - 1], "and others: the error's attribute `problems` has all"]
     return lines

@@ -1,4 +1,4 @@
-"""Where a checkpoint lies: the prefix that the names of its files begin with."""
+"""The location of a checkpoint: the prefix that its files' names begin with."""
 
 import itertools
 import os
@@ -8,11 +8,11 @@ from typing import Any
 
 _ENDINGS = re.compile(r"(.*)\.(?:index|meta|data-\d+-of-\d+)", re.DOTALL)
 _SHOWN = 10  # prefixes that an error names
-_SHARDS = 3  # likewise files
+_SHARDS = 3  # missing files that an error names
 
 
 def find_prefix(path: str | os.PathLike[str], tf: Any) -> str:
-    """Returns the prefix of the checkpoint that a path stands for.
+    """Returns the prefix of the checkpoint that a path names.
 
     A Saver that was told to save to `folder/` has written `folder/.index`: the prefix is the
     folder with its slash.
@@ -121,7 +121,7 @@ def _latest(folder: str, tf: Any) -> str:
 
 
 def _prefixes(folder: str) -> list[str]:
-    """The prefixes of a folder's checkpoints of format V2, without the folder."""
+    """Returns the prefixes of a folder's checkpoints of format V2, without the folder."""
     return sorted(file.name.removesuffix(".index") for file in Path(folder).glob("*.index"))
 
 

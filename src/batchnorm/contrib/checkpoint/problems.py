@@ -1,53 +1,53 @@
-"""Problems of a layer with a scope: what is missing, what has no place, and what solves it."""
+"""Problems of a layer with a scope: missing and extra variables, and their solutions."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from batchnorm.contrib.checkpoint.kinds import Contents
 from batchnorm.contrib.checkpoint.mismatch import Problem
+from batchnorm.contrib.checkpoint.model_layers import ModelVariable, Target
 from batchnorm.contrib.checkpoint.scopes import Group
-from batchnorm.contrib.checkpoint.targets import Target, Wanted
+from batchnorm.contrib.checkpoint.variable_kinds import Contents
 
-# What a layer is to be made with where the checkpoint has a variable, and where it has none.
+# The argument of a layer that decides whether it has the variable.
 _ARGUMENTS = {"gamma": "scale", "beta": "center", "bias": "use_bias", "biases": "use_bias"}
 _SHOWN = 6  # variables that a text names
 
 
-def missing(
+def missing_variables(
     target: Target,
-    absent: Sequence[Wanted],
-    renamed: Mapping[Wanted, str],
+    absent: Sequence[ModelVariable],
+    renamed: Mapping[ModelVariable, str],
     group: Group,
     contents: Contents,
 ) -> Iterator[Problem]:
-    """Tells which variables of a layer have no source in a scope.
+    """Yields the problems of the variables of a layer that have no source in a scope.
 
     Args:
         target: the layer.
         absent: these variables.
-        renamed: those of the checkpoint that they may be.
+        renamed: the variables of the checkpoint that they may be under another name.
         group: the scope.
         contents: of the checkpoint.
     """
     statistics = [w for w in absent if _is_statistics(target, w) and w not in renamed]
-    for wanted in absent:
-        if wanted in renamed:
-            yield _other_name(wanted, renamed[wanted], group)
-        elif argument := _ARGUMENTS.get(wanted.name):
-            yield _without(target, wanted, argument, group)
-        elif wanted.name == "step":
-            yield _steps(target, wanted, group, contents)
-        elif wanted not in statistics:
+    for variable in absent:
+        if variable in renamed:
+            yield _other_name(variable, renamed[variable], group)
+        elif argument := _ARGUMENTS.get(variable.name):
+            yield _without(target, variable, argument, group)
+        elif variable.name == "step":
+            yield _steps(target, variable, group, contents)
+        elif variable not in statistics:
             yield Problem(
-                f"{wanted.path} {wanted.shape} is not in the checkpoint: {group.scope} has no "
-                f"{wanted.name}. It has {listed(sorted(group.leaves))}.",
+                f"{variable.path} {variable.shape} is not in the checkpoint: {group.scope} has no "
+                f"{variable.name}. It has {join_names(sorted(group.leaves))}.",
                 kind="missing",
             )
     if statistics:
         yield _no_statistics(statistics, group)
 
 
-def extra(target: Target, leaf: str, name: str, contents: Contents) -> Problem:
-    """Tells that a layer has no place for a variable of its scope.
+def extra_variable(target: Target, leaf: str, name: str, contents: Contents) -> Problem:
+    """Returns the problem of a variable of the scope that the layer does not have.
 
     Args:
         target: the layer.
@@ -66,15 +66,15 @@ def extra(target: Target, leaf: str, name: str, contents: Contents) -> Problem:
     )
 
 
-def listed(names: Iterable[str], most: int = _SHOWN) -> str:
-    """Joins names by commas, and counts those beyond a few.
+def join_names(names: Iterable[str], most: int = _SHOWN) -> str:
+    """Joins names by commas, and counts those beyond the first few.
 
     Args:
         names: in order.
-        most: that are shown.
+        most: how many are shown.
 
     Example:
-        >>> listed("abcd", 2)
+        >>> join_names("abcd", 2)
         'a, b and 2 more'
     """
     names = list(names)
@@ -83,8 +83,8 @@ def listed(names: Iterable[str], most: int = _SHOWN) -> str:
 
 
 def _may_be_bias(target: Target, shape: tuple[int, ...]) -> bool:
-    """Whether a layer could have a bias of this shape, as far as its kernel tells."""
-    kernels = [wanted.shape for wanted in target.wanted if wanted.name.endswith("kernel")]
+    """Returns whether a layer could have a bias of this shape, as far as its kernel tells."""
+    kernels = [variable.shape for variable in target.variables if variable.name.endswith("kernel")]
     sizes = {size for kernel in kernels for size in (*kernel[-2:], _product(kernel[-2:]))}
     return not kernels or (len(shape) == 1 and shape[0] in sizes)
 
@@ -93,50 +93,50 @@ def _product(sizes: tuple[int, ...]) -> int:
     return sizes[0] * sizes[-1] if len(sizes) == 2 else sizes[0]
 
 
-def _is_statistics(target: Target, wanted: Wanted) -> bool:
-    return target.normalization and wanted.name.startswith(("moving_", "renorm_"))
+def _is_statistics(target: Target, variable: ModelVariable) -> bool:
+    return target.normalization and variable.name.startswith(("moving_", "renorm_"))
 
 
-def _other_name(wanted: Wanted, name: str, group: Group) -> Problem:
+def _other_name(variable: ModelVariable, name: str, group: Group) -> Problem:
     leaf = name.removeprefix(f"{group.scope}/")
     return Problem(
-        f"{wanted.path} {wanted.shape} is not in the checkpoint by its name; "
+        f"{variable.path} {variable.shape} is not in the checkpoint by its name; "
         f"{group.scope or 'the checkpoint'} has {leaf} of this shape.",
-        {wanted.path: name},
+        {variable.path: name},
         "renamed",
     )
 
 
-def _without(target: Target, wanted: Wanted, argument: str, group: Group) -> Problem:
+def _without(target: Target, variable: ModelVariable, argument: str, group: Group) -> Problem:
     default = " It is what tf.contrib's batch_norm does by default." if argument == "scale" else ""
     return Problem(
-        f"{wanted.path} {wanted.shape} is not in the checkpoint: {group.scope} has no "
-        f"{wanted.name}. Make the layer {target.path} with {argument}=False, or leave what it "
+        f"{variable.path} {variable.shape} is not in the checkpoint: {group.scope} has no "
+        f"{variable.name}. Make the layer {target.path} with {argument}=False, or leave what it "
         f"has.{default}",
-        {wanted.path: None},
-        f"no {wanted.name}",
+        {variable.path: None},
+        f"no {variable.name}",
     )
 
 
-def _steps(target: Target, wanted: Wanted, group: Group, contents: Contents) -> Problem:
+def _steps(target: Target, variable: ModelVariable, group: Group, contents: Contents) -> Problem:
     counts = [name for name in contents.entries if name.rpartition("/")[2] == "global_step"]
     return Problem(
-        f"{wanted.path} is not in the checkpoint, which counts no steps for {group.scope}. Name a "
-        f"variable that does, leave it at 0, or make the layer {target.path} without what needs "
+        f"{variable.path} is not in the checkpoint, which counts no steps for {group.scope}. Name "
+        f"a variable that does, leave it at 0, or make the layer {target.path} without what needs "
         "it, such as moving=ZeroDebiased(), moving=Cumulative(), OldRenorm() or a schedule.",
-        {wanted.path: counts[0] if counts else None},
+        {variable.path: counts[0] if counts else None},
         "step",
     )
 
 
-def _no_statistics(absent: Sequence[Wanted], group: Group) -> Problem:
+def _no_statistics(absent: Sequence[ModelVariable], group: Group) -> Problem:
     layer = absent[0].path.rpartition("/")[0]
-    names = " and ".join(wanted.name for wanted in absent)
+    names = " and ".join(variable.name for variable in absent)
     return Problem(
-        f"{layer}: {group.scope} has no {names}. It has {listed(sorted(group.leaves))}. A model "
-        "that always normalized by the batch, or a Saver of trainable variables alone, left none: "
-        "leave what the layer has, and call the model with training=True on batches of data, "
+        f"{layer}: {group.scope} has no {names}. It has {join_names(sorted(group.leaves))}. A "
+        "model that always normalized by the batch, or a Saver of trainable variables alone, left "
+        "none: leave what the layer has, and call the model with training=True on batches of data, "
         "which records them.",
-        {wanted.path: None for wanted in absent},
+        {variable.path: None for variable in absent},
         "statistics",
     )

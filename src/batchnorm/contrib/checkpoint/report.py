@@ -1,4 +1,4 @@
-"""What became of a checkpoint: which variable went where, and what was left over."""
+"""The report of a load: the variables that were loaded, left over and left unchanged."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,11 @@ class Loaded:
 
     Attributes:
         variable: its path in the model.
-        checkpoint: what it was loaded from; where it was computed of several, joined by ", ".
+        checkpoint: the variable that it was loaded from; several, if it was computed from them,
+            are joined by ", ".
         shape: of the variable.
         how: why it was that one: "names", "name", "shape", or "converted: " and the formula.
-        note: what else happened to the value: a cast, numbers that are not finite; or "".
+        note: remarks about the value, such as a cast or numbers that are not finite; or "".
     """
 
     variable: str
@@ -28,8 +29,8 @@ class LeftOver:
 
     Attributes:
         checkpoint: its name.
-        shape: likewise.
-        why: it was not.
+        shape: its shape.
+        why: the reason that it was not.
     """
 
     checkpoint: str
@@ -39,7 +40,7 @@ class LeftOver:
 
 @dataclass(frozen=True)
 class Report:
-    """What `load_checkpoint` did; `print` shows it.
+    """The result of `load_checkpoint`, which `print` shows.
 
     Every variable of the checkpoint is in `loaded` or in `left_over`.
 
@@ -47,7 +48,7 @@ class Report:
         prefix: of the checkpoint that was read.
         loaded: in the order of the model.
         left_over: sorted by name.
-        kept: the paths of those variables of the model that were to keep their values.
+        kept: the paths of the variables of the model that kept their values, as `names` says.
 
     Example:
         >>> print(Report("model.ckpt-6", (Loaded("a/kernel", "a/weights", (4, 3), "name"),)))
@@ -61,18 +62,18 @@ class Report:
     kept: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """A line for each variable."""
+        """Returns a line for each variable."""
         plural = "" if len(self.loaded) == 1 else "s"
         lines = [
             f"{self.prefix}: {len(self.loaded)} variable{plural} loaded, "
             f"{len(self.left_over)} left over."
         ]
-        for each in self.loaded:
-            note = f"; {each.note}" if each.note else ""
-            arrow = f"{each.variable} {each.shape} <- {each.checkpoint}"
-            lines.append(f"loaded     {arrow} [{each.how}{note}]")
+        for entry in self.loaded:
+            note = f"; {entry.note}" if entry.note else ""
+            arrow = f"{entry.variable} {entry.shape} <- {entry.checkpoint}"
+            lines.append(f"loaded     {arrow} [{entry.how}{note}]")
         lines += [
-            f"left over  {each.checkpoint} {each.shape}: {each.why}" for each in self.left_over
+            f"left over  {entry.checkpoint} {entry.shape}: {entry.why}" for entry in self.left_over
         ]
         lines += [f"kept       {path}: names says None" for path in self.kept]
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Names that people give to variables whose layers they wrote themselves."""
+"""The roles of variables, by the names that people give them in layers of their own."""
 
 import re
 
@@ -17,17 +17,17 @@ _MOMENTS = {
 }
 
 
-def plays(role: str, name: str) -> bool:
-    """Returns whether a variable of the checkpoint may be one of a layer, by its name.
+def has_role(role: str, name: str) -> bool:
+    """Returns whether the name of a checkpoint's variable allows it to be a layer's variable.
 
     Args:
         role: the name of the layer's variable, such as "gamma".
         name: in the checkpoint.
 
     Example:
-        >>> plays("moving_mean", "bn1/pop_mean"), plays("moving_mean", "bn1/pop_var")
+        >>> has_role("moving_mean", "bn1/pop_mean"), has_role("moving_mean", "bn1/pop_var")
         (True, False)
-        >>> plays("kernel", "W_conv1"), plays("bias", "W_conv1")
+        >>> has_role("kernel", "W_conv1"), has_role("bias", "W_conv1")
         (True, False)
     """
     if role in _MOMENTS and _MOMENTS[role].search(name):

@@ -1,4 +1,4 @@
-"""Checkpoints of `tf.train.Saver`: where they lie, what they hold, and their values."""
+"""Checkpoint files of `tf.train.Saver`: their variables and values."""
 
 import math
 import os
@@ -12,7 +12,7 @@ from batchnorm.contrib.checkpoint.prefix import check_shards, data_size, find_pr
 Array = npt.NDArray[Any]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
-# How files begin that are taken for checkpoints, and what opens them.
+# The first bytes of files that are mistaken for checkpoints, and the function that opens them.
 _FOREIGN = (
     (b"\x89HDF", "It is HDF5: keras.models.load_model or model.load_weights reads it."),
     (b"PK\x03\x04", "It is a ZIP archive, as Keras, NumPy and PyTorch write: load it with these."),
@@ -31,8 +31,8 @@ class Entry(NamedTuple):
     """A variable in a file.
 
     Attributes:
-        shape: of the whole, where it was saved in slices.
-        dtype: its name, such as "float32".
+        shape: of the whole variable, also if it was saved in slices.
+        dtype: the name of its type, such as "float32".
     """
 
     shape: tuple[int, ...]
@@ -59,7 +59,7 @@ class SaverFile:
         }
 
     def read(self, name: str) -> Array:
-        """The value of a variable.
+        """Reads the value of a variable.
 
         Raises:
             ValueError: the file is damaged where the value lies.
@@ -88,12 +88,12 @@ def open_checkpoint(path: str | os.PathLike[str]) -> SaverFile:
         path: the prefix of its files; one of these files; or a folder, for its latest checkpoint.
 
     Returns:
-        What lists and reads its variables.
+        The open file, which lists and reads its variables.
 
     Raises:
         FileNotFoundError: there is no checkpoint, or one of its files is missing.
         ImportError: TensorFlow is not installed.
-        ValueError: the file is damaged, or none that a Saver writes.
+        ValueError: the file is damaged, or was not written by a Saver.
     """
     try:
         import tensorflow as tf
@@ -123,7 +123,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> SaverFile:
 
 
 def _readable(prefix: str) -> str:
-    """The file that a checkpoint is opened by."""
+    """Returns the file that a checkpoint is opened by."""
     index = f"{prefix}.index"
     return index if os.path.isfile(index) else prefix
 
@@ -138,6 +138,6 @@ def _remedy(prefix: str) -> str:
 
 
 def _line(error: Exception) -> str:
-    """What TensorFlow says, in one line."""
+    """Returns an error of TensorFlow's in one line, shortened."""
     text = " ".join(str(error).split())
     return text if len(text) <= 200 else f"{text[:200]}..."

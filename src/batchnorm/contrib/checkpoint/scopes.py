@@ -1,11 +1,11 @@
-"""Variables of a checkpoint by scope, and names of scopes that mean the same."""
+"""The scopes of a checkpoint with their variables, and a canonical spelling of their names."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 
-from batchnorm.contrib.checkpoint.kinds import DEBIAS, Contents
+from batchnorm.contrib.checkpoint.variable_kinds import DEBIAS, Contents
 
 _WORD = r"(?:bn|batch_?norm(?:alization)?|norm(?:alization)?)"
 _BEHIND = re.compile(rf"(?:(?P<base>.+?)_)??{_WORD}_?(?P<number>\d*)")
@@ -15,12 +15,12 @@ _OTHER_NORMALIZATIONS = ("layer", "group", "instance", "spectral")
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """What a layer can be loaded from: the variables of a scope.
+    """The variables of a scope, from which a layer can be loaded.
 
     Attributes:
         scope: the name that they have in common.
         normalization: whether they are those of batch normalization.
-        leaves: the variables' names, by what they are called within the scope.
+        leaves: the variables' names, by their names within the scope.
     """
 
     scope: str
@@ -29,32 +29,32 @@ class Group:
 
 
 def groups(contents: Contents) -> list[Group]:
-    """The variables of a checkpoint, by scope; batch normalization's are apart from others.
+    """Groups the variables of a checkpoint by scope, batch normalization's apart from others.
 
     Args:
         contents: of the checkpoint.
     """
-    found: dict[tuple[str, bool], Group] = {}
+    result: dict[tuple[str, bool], Group] = {}
     scopes: dict[str, set[str]] = {}
     for name in contents.plain:
         scope, _, leaf = name.rpartition("/")
         scopes.setdefault(scope, set()).add(leaf)
     for name in contents.plain:
         scope, _, leaf = name.rpartition("/")
-        key = (scope, _normalizes(scope, leaf, scopes[scope]))
-        found.setdefault(key, Group(*key)).leaves[leaf] = name
+        key = (scope, _is_normalization(scope, leaf, scopes[scope]))
+        result.setdefault(key, Group(*key)).leaves[leaf] = name
     for name, kind in contents.kinds.items():
-        if kind.what == DEBIAS:
+        if kind.description == DEBIAS:
             scope, _, leaf = str(kind.owner).rpartition("/")
-            if owner := found.get((scope, True)):
+            if owner := result.get((scope, True)):
                 owner.leaves[f"{leaf}/{name.rpartition('/')[2]}"] = name
-    return list(found.values())
+    return list(result.values())
 
 
-def _normalizes(scope: str, leaf: str, leaves: set[str]) -> bool:
+def _is_normalization(scope: str, leaf: str, leaves: set[str]) -> bool:
     if leaves & {"moving_mean", "moving_variance"}:
         return leaf in ("gamma", "beta") or leaf.startswith(("moving_", "renorm_"))
-    if leaves & {"weights", "weight", "kernel"}:  # of a layer and its normalization, without those
+    if leaves & {"weights", "weight", "kernel"}:  # a layer and its normalization in one scope
         return leaf in ("gamma", "beta")
     base, _, last = canonical(scope).rpartition("/")
     return bool(re.fullmatch(r"norm\d*", last)) and not base.endswith(_OTHER_NORMALIZATIONS)
@@ -62,7 +62,7 @@ def _normalizes(scope: str, leaf: str, leaves: set[str]) -> bool:
 
 @cache
 def canonical(path: str) -> str:
-    """A name without what differs between spellings: case, separators and synonyms.
+    """Returns a name in canonical spelling: without case, separators and synonyms.
 
     `conv1_bn`, `conv1/BatchNorm` and `Conv_1/batch_normalization` are all `conv1/norm`.
 
@@ -94,7 +94,7 @@ def _joined(words: str) -> str:
 
 
 def shared_prefix(scopes: Iterable[str]) -> str:
-    """The scope that all others lie in, with a "/" behind it; "" where there is none.
+    """Returns the scope that contains all others, followed by "/", or "".
 
     Args:
         scopes: of the checkpoint.

@@ -1,22 +1,22 @@
-"""The values that variables are to get, read, converted and checked before any is assigned."""
+"""Values for a model's variables: read, converted and checked before any is assigned."""
 
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from batchnorm.contrib.checkpoint.fit import Source, fits
-from batchnorm.contrib.checkpoint.kinds import Contents
+from batchnorm.contrib.checkpoint.assignment import Source, fits
 from batchnorm.contrib.checkpoint.report import Loaded
 from batchnorm.contrib.checkpoint.saver_file import FLOATS, Array, SaverFile
+from batchnorm.contrib.checkpoint.variable_kinds import Contents
 
 
 class Value(NamedTuple):
-    """What a variable gets.
+    """The value of a variable, and its line in the report.
 
     Attributes:
-        value: of the variable's shape.
-        loaded: what the report says about it.
+        value: in the variable's shape and dtype.
+        loaded: its entry in the report.
     """
 
     value: Array
@@ -24,7 +24,7 @@ class Value(NamedTuple):
 
 
 def value_of(source: Source, file: SaverFile, contents: Contents) -> Value:
-    """Reads what a variable is loaded from.
+    """Reads and converts the value of a variable.
 
     Args:
         source: of the variable.
@@ -35,21 +35,21 @@ def value_of(source: Source, file: SaverFile, contents: Contents) -> Value:
         ValueError: the file is damaged, the value cannot be converted, or it is of another type or
             shape than the variable.
     """
-    wanted = source.wanted
+    variable = source.variable
     names = [contents.actual(name) for name in source.names]
     arrays = [_floats(file.read(contents.actual(name))) for name in source.names + source.also]
     try:
         value = source.value(*arrays)
     except ValueError as error:
-        raise ValueError(f"{wanted.path}, from {', '.join(names)}: {error}") from error
+        raise ValueError(f"{variable.path}, from {', '.join(names)}: {error}") from error
     notes = [_cast(source, contents.entries[names[0]].dtype)]
     shape = value.shape
-    if shape != wanted.shape:
-        if not fits(wanted, shape):
-            raise ValueError(f"{wanted.path} has shape {wanted.shape}, its value {shape}.")
+    if shape != variable.shape:
+        if not fits(variable, shape):
+            raise ValueError(f"{variable.path} has shape {variable.shape}, its value {shape}.")
         notes.append(f"reshaped from {shape}")
-        value = value.reshape(wanted.shape)
-    dtype = keras.backend.standardize_dtype(wanted.variable.dtype)
+        value = value.reshape(variable.shape)
+    dtype = keras.backend.standardize_dtype(variable.keras_variable.dtype)
     with np.errstate(over="ignore"):
         value = value.astype("float32" if dtype == "bfloat16" else dtype)
     if count := value.size - int(np.isfinite(value).sum()):
@@ -58,27 +58,28 @@ def value_of(source: Source, file: SaverFile, contents: Contents) -> Value:
         same = names == list(source.names)
         notes.append("no moving average in the file" if same else "moving average")
     note = "; ".join(filter(None, notes))
-    loaded = Loaded(wanted.path, ", ".join(names), wanted.shape, source.how, note)
+    loaded = Loaded(variable.path, ", ".join(names), variable.shape, source.how, note)
     return Value(value, loaded)
 
 
 def _floats(value: Array) -> Array:
-    """NumPy does no arithmetic in bfloat16, and too little in float16."""
+    """Returns half-precision values as float32: NumPy has no arithmetic for bfloat16."""
     return value.astype("float32") if value.dtype.name in ("bfloat16", "float16") else value
 
 
 def _cast(source: Source, dtype: str) -> str:
-    """What to say about the change of a type.
+    """Returns the note about a cast; "" for one that needs no note.
 
     Raises:
-        ValueError: it is not from floating point to floating point, nor of a count.
+        ValueError: one of the types is not floating point, and the variable is not a count.
     """
-    wanted = keras.backend.standardize_dtype(source.wanted.variable.dtype)
-    if wanted == dtype or source.wanted.name == "step":
+    variable = source.variable
+    target = keras.backend.standardize_dtype(variable.keras_variable.dtype)
+    if target == dtype or variable.name == "step":
         return ""
-    if not {wanted, dtype} <= set(FLOATS):
+    if not {target, dtype} <= set(FLOATS):
         raise ValueError(
-            f"{source.wanted.path} is {wanted}, but {source.names[0]} in the checkpoint {dtype}: "
-            "only floating-point numbers are cast."
+            f"{variable.path} is {target}, but {source.names[0]} in the checkpoint {dtype}: only "
+            "floating-point numbers are cast."
         )
-    return f"cast from {dtype} to {wanted}"
+    return f"cast from {dtype} to {target}"

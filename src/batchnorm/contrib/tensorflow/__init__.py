@@ -1,4 +1,4 @@
-"""Graph code as tf.contrib's users wrote it, on today's TensorFlow: public API of it alone."""
+"""tf.contrib's layers for graph code, by the public API of today's TensorFlow alone."""
 
 from batchnorm.contrib.tensorflow.arg_scope import (
     add_arg_scope,

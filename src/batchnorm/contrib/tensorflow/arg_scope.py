@@ -1,9 +1,9 @@
-"""Defaults for the arguments of functions, within a block: `arg_scope`."""
+"""`arg_scope`: defaults for the arguments of functions, within a block."""
 
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MethodType
@@ -14,7 +14,7 @@ from tensorflow.autograph.experimental import do_not_convert
 from batchnorm.contrib.foreign_arguments import hint
 
 Function = Callable[..., Any]
-# By a function's key, the defaults of its arguments.
+# The defaults of a function's arguments, by the function's key.
 Scope = dict[str, dict[str, Any]]
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,12 +33,12 @@ def arg_scope(
     Each thread has its own.
 
     Args:
-        functions: those that take the defaults, each decorated with `add_arg_scope`; or what an
-            earlier `arg_scope` gave, which replaces all that holds outside.
-        **arguments: their defaults. Every function must have each of them.
+        functions: those that take the defaults, each decorated with `add_arg_scope`; or the scope
+            that an earlier `arg_scope` gave, which replaces all outer ones.
+        **arguments: the defaults. Every function must have each of these arguments.
 
     Yields:
-        The scope: for each function, by its key, the defaults that hold.
+        The scope: the defaults in force, by the function's key.
 
     Raises:
         TypeError: `functions` is neither; a function does not have one of the arguments.
@@ -83,14 +83,14 @@ def arg_scope(
 def add_arg_scope(function: Callable[P, R]) -> Callable[P, R]:
     """Makes a function take its defaults from `arg_scope`, and from that of tf_slim.
 
-    A call's own arguments win over `arg_scope`, that over tf_slim's scope (where tf_slim is
-    imported), and that over the defaults of the function. Usually a decorator.
+    A call's own arguments win over `arg_scope`, `arg_scope` over tf_slim's scope (if tf_slim is
+    imported), and tf_slim's scope over the defaults of the function. Usually used as a decorator.
 
     Args:
         function: any; its name, docstring and signature stay.
 
     Returns:
-        The function that does so.
+        The function with scoped defaults.
 
     Example:
         >>> @add_arg_scope
@@ -104,10 +104,10 @@ def add_arg_scope(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def current_arg_scope() -> Scope:
-    """The scope that holds here.
+    """Returns the scope in force.
 
     Returns:
-        For each function, by its key, the defaults that hold; empty outside of all scopes.
+        The defaults in force, by the function's key; empty outside of all scopes.
 
     Example:
         >>> current_arg_scope()
@@ -117,13 +117,13 @@ def current_arg_scope() -> Scope:
 
 
 def has_arg_scope(function: Any) -> bool:
-    """Whether a function is decorated with `add_arg_scope`.
+    """Returns whether a function is decorated with `add_arg_scope`.
 
     Args:
         function: any object.
 
     Returns:
-        Whether `arg_scope` takes it.
+        True if `arg_scope` takes it.
 
     Example:
         >>> has_arg_scope(print)
@@ -133,7 +133,7 @@ def has_arg_scope(function: Any) -> bool:
 
 
 def arg_scoped_arguments(function: Function) -> tuple[str, ...]:
-    """The arguments of a function that have a default, for `arg_scope` to replace.
+    """Returns the arguments of a function whose defaults `arg_scope` can replace.
 
     Args:
         function: decorated with `add_arg_scope`.
@@ -152,77 +152,83 @@ def arg_scoped_arguments(function: Function) -> tuple[str, ...]:
         ('exponent',)
     """
     parameters = _decorated[_check(function, {})].parameters
-    return tuple(each.name for each in parameters if each.default is not each.empty)
+    return tuple(
+        parameter.name for parameter in parameters if parameter.default is not parameter.empty
+    )
 
 
 class _Scoped(Generic[P, R]):
-    """A function that takes its defaults from the scopes."""
+    """A function that takes its defaults from `arg_scope`, and from that of tf_slim."""
 
     def __init__(self, function: Callable[P, R]) -> None:
-        # tf_slim, too, knows a function by this attribute; whoever wraps the function keeps it.
+        # tf_slim, too, knows a function by this attribute, which functools.wraps copies.
         self._key: str = function.__dict__.setdefault("_key_op", repr(function))
         functools.update_wrapper(self, function)
         self._function = function
         self.parameters = tuple(inspect.signature(function).parameters.values())
-        ordered = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        self._ordered = [each.name for each in self.parameters if each.kind in ordered]
-        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        self._named = [each.name for each in self.parameters if each.kind in named]
-        self._takes_any = any(each.kind is each.VAR_KEYWORD for each in self.parameters)
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        self._positional = self._names_of(positional)
+        keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        self._keyword = self._names_of(keyword)
+        self._takes_any = bool(self._names_of([inspect.Parameter.VAR_KEYWORD]))
         _decorated[self._key] = self
+
+    def _names_of(self, kinds: Collection[Any]) -> list[str]:
+        return [parameter.name for parameter in self.parameters if parameter.kind in kinds]
 
     # Graph code is written out already: AutoGraph would rewrite it all, and warn where it cannot.
     @do_not_convert  # type: ignore[untyped-decorator]
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        slim, ours = _slim(), current_arg_scope().get(self._key, {})
-        theirs = slim.current_arg_scope().get(self._key, {}) if slim else {}
-        passed = self._ordered[: len(args)]
-        defaults = {name: given for name, given in {**theirs, **ours}.items() if name not in passed}
-        arguments = {**defaults, **kwargs}
+        slim = _slim()
+        slim_defaults = slim.current_arg_scope().get(self._key, {}) if slim else {}
+        defaults = {**slim_defaults, **current_arg_scope().get(self._key, {})}
+        passed = self._positional[: len(args)]
+        scoped = {name: default for name, default in defaults.items() if name not in passed}
+        arguments = {**scoped, **kwargs}
         self.check_names(arguments)
         return self._function(*args, **arguments)
 
     def check_names(self, arguments: Iterable[str]) -> None:
-        """Refuses arguments that the function does not have.
+        """Raises for arguments that the function does not have.
 
         Args:
             arguments: names.
 
         Raises:
-            TypeError: there is one; the message says what it is called here.
+            TypeError: there is one; the message tells its name here.
         """
         for name in arguments:
-            if name not in self._named and not self._takes_any:
+            if name not in self._keyword and not self._takes_any:
                 function = getattr(self._function, "__name__", repr(self._function))
-                raise TypeError(f"{function} has no argument {name!r}. {hint(name, self._named)}")
+                raise TypeError(f"{function} has no argument {name!r}. {hint(name, self._keyword)}")
 
     @property
     def _key_op(self) -> str:
-        """The key; whoever asks for it may be tf_slim's `arg_scope`, which must know of it."""
+        """The function's key; tf_slim's `arg_scope`, which reads it, must know the function."""
         slim = _slim()
         if slim and not slim.has_arg_scope(self._function):
             slim.add_arg_scope(self._function)
         return self._key
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """As a function does, for methods."""
+        """Binds the function to an instance, as methods are bound."""
         return self if instance is None else MethodType(self, instance)
 
     def __repr__(self) -> str:
         return repr(self._function)
 
     def __reduce__(self) -> str:
-        """Pickled and copied by name, as a function is."""
+        """Pickles and copies the function by name, as functions are."""
         return self.__qualname__  # type: ignore[attr-defined, no-any-return]
 
 
 def _slim() -> Any:
-    """tf_slim's module of this kind, if someone has imported it."""
+    """Returns tf_slim's module of this name, if it has been imported."""
     return sys.modules.get("tf_slim.ops.arg_scope")
 
 
 def _check(function: Any, arguments: Mapping[str, Any]) -> str:
-    """The key of a function that is decorated and has these arguments."""
+    """Returns the key of a function; raises unless it is decorated and has these arguments."""
     name = getattr(function, "__name__", repr(function))
     if not has_arg_scope(function):
         raise ValueError(

@@ -6,28 +6,28 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from batchnorm.contrib.original import (
+from batchnorm.contrib.contrib_path import (
     UPDATE_OPS,
-    Original,
+    ContribPath,
     axis_of,
     check_parameters,
-    original,
+    contrib_path,
 )
 from batchnorm.contrib.tensorflow.arg_scope import add_arg_scope
 from batchnorm.contrib.tensorflow.scope import check_graph
 from batchnorm.contrib.tensorflow.stages import (
     check_backend,
+    decay_from,
     frequencies,
-    kept,
-    normalized,
-    number,
-    record,
-    training_of,
+    normalize,
+    schedule_from,
+    training_flag,
+    update_ops,
 )
 from batchnorm.contrib.tensorflow.state import INITIALIZERS, affine_variables, state_variables
 from batchnorm.contrib.tensorflow.variables import VariablesCollections, collect, model_variable
-from batchnorm.moving import Exponential, Moving, ZeroDebiased
-from batchnorm.renorm import Renorm
+from batchnorm.slots.moving import Average, Exponential, ZeroDebiased
+from batchnorm.slots.renorm import Renorm
 
 Tensor = Any
 Function = Callable[[Tensor], Tensor]
@@ -71,33 +71,35 @@ def batch_norm(
 
     Args:
         inputs: `(N, ..., C)`, or `(N, C, ...)` for NCHW; the rank, 2 or more, and C are static.
-        decay: what a step keeps of the moving statistics, in [0, 1); a number or a scalar tensor.
+        decay: how much of the moving statistics a step keeps, in [0, 1); a number or a scalar
+            tensor.
         center: whether there is a beta.
         scale: whether there is a gamma. Unlike Keras's, this is False by default.
         epsilon: added to the variance under the root, in units of the inputs squared.
-        activation_fn: what is done to y in the end.
+        activation_fn: applied to y in the end.
         param_initializers: of any of beta, gamma, moving_mean and moving_variance.
         param_regularizers: of beta and gamma; their values are in REGULARIZATION_LOSSES.
-        updates_collections: where the operations go that update the moving statistics; `None` for
-            none: then y waits for them.
+        updates_collections: collections for the operations that update the moving statistics; with
+            `None` they are in no collection, and y waits for them.
         is_training: whether to use and to record the statistics of this batch: a bool, or a scalar
             boolean tensor or variable, which a session may feed.
         reuse: whether the variables are there already; give `scope` with it.
         variables_collections: further collections of all variables, or of each by its name.
         outputs_collections: of the output, whose `aliases` name the scope.
-        trainable: whether gamma and beta are in TRAINABLE_VARIABLES. What is normalized by does not
-            depend on it.
+        trainable: whether gamma and beta are in TRAINABLE_VARIABLES. The statistics do not depend
+            on it.
         batch_weights: `(N,)`, how often each example counts in the statistics, at least 0.
         fused: whether contrib would have run its fused kernel where it can, which records
-            n / (n - 1) times the variance; `None` is True. What is normalized by stays biased.
+            n / (n - 1) times the variance; `None` is True. The batch is still normalized by the
+            biased variance.
         data_format: NHWC or NCHW, for any rank.
-        zero_debias_moving_mean: whether the moving mean is right from the first step on. It has two
-            variables of its own, and loses its initial value.
+        zero_debias_moving_mean: whether the moving mean is unbiased from the first step on. It has
+            two variables of its own, and loses its initial value.
         scope: of the variables; "BatchNorm" by default.
         renorm: batch renormalization, with three more variables.
-        renorm_clipping: any of rmin, rmax and dmax, each a number or a scalar tensor; what is left
-            out is no limit.
-        renorm_decay: `decay` of the running values that r and d are made of.
+        renorm_clipping: any of rmin, rmax and dmax, each a number or a scalar tensor; a missing one
+            means no limit.
+        renorm_decay: `decay` of the running values that r and d are computed from.
         adjustment: in training, from the dynamic shape of the inputs to a pair (scale, shift), each
             `(C,)` or `(N, C)`, that come after renorm and before gamma and beta.
 
@@ -125,8 +127,8 @@ def batch_norm(
     check_parameters(param_initializers, param_regularizers)
     inputs = tf.convert_to_tensor(inputs)
     axis = _axis(inputs, data_format)
-    training = training_of(is_training)
-    went = original(
+    training = training_flag(is_training)
+    path = contrib_path(
         inputs.shape.rank,
         inputs.dtype.name,
         fused=fused,
@@ -136,20 +138,20 @@ def batch_norm(
         zero_debias_moving_mean=zero_debias_moving_mean,
         updates_collections=updates_collections,
     )
-    moving = _moving(kept("decay", decay), went, zero_debias_moving_mean and training is not False)
+    moving = _moving(decay, path, zero_debias_moving_mean and training is not False)
     correction = _renorm(renorm_clipping or {}, renorm_decay) if renorm else None
-    with tf.variable_scope(scope, "BatchNorm", [inputs], reuse=reuse) as within:
-        make = partial(
+    with tf.variable_scope(scope, "BatchNorm", [inputs], reuse=reuse) as variable_scope:
+        create = partial(
             model_variable,
             shape=inputs.shape[axis : axis + 1 or None].as_list(),
             dtype=tf.float64 if inputs.dtype == tf.float64 else tf.float32,
             collections=variables_collections,
         )
         initializers = INITIALIZERS | dict(param_initializers or {})
-        wanted = [name for name, asked in (("beta", center), ("gamma", scale)) if asked]
-        affine = affine_variables(make, wanted, initializers, param_regularizers or {}, trainable)
-        state = state_variables(make, initializers, correction, moving, went.by_hand)
-        result = normalized(
+        names = [name for name, present in (("beta", center), ("gamma", scale)) if present]
+        affine = affine_variables(create, names, initializers, param_regularizers or {}, trainable)
+        state = state_variables(create, initializers, correction, moving, path.by_hand)
+        result = normalize(
             inputs,
             affine | state,
             training,
@@ -160,21 +162,21 @@ def batch_norm(
             adjustment=adjustment,
             sample_weight=frequencies(batch_weights, inputs),
         )
-        records = result.steps and (trainable or not went.layer)
-        updates = record(result, state) if records else ()
-        y = _after(_collected(updates, updates_collections), result.y, went)
+        records = result.steps and (trainable or not path.layer)
+        updates = update_ops(result, state) if records else ()
+        y = _output(result.y, _collect_updates(updates, updates_collections), path)
         y = y if activation_fn is None else activation_fn(y)
-        return collect(outputs_collections, within.name, y)
+        return collect(outputs_collections, variable_scope.name, y)
 
 
-def _after(waited_for: Sequence[Tensor], y: Tensor, went: Original) -> Tensor:
-    """The output by the name that contrib gave it, after the operations that it waits for."""
-    with tf.control_dependencies(waited_for):
-        return tf.identity(y, "FusedBatchNorm" if went.unbiased else "batchnorm")
+def _output(y: Tensor, updates: Sequence[Tensor], path: ContribPath) -> Tensor:
+    """Returns y by the name that contrib gave it, after the updates."""
+    with tf.control_dependencies(updates):
+        return tf.identity(y, "FusedBatchNorm" if path.unbiased else "batchnorm")
 
 
 def _axis(inputs: Tensor, data_format: str) -> int:
-    """The channels' axis, from the end where they are last."""
+    """Returns the channels' axis, -1 if they are last; raises unless their number is static."""
     axis, rank = axis_of(data_format), inputs.shape.rank
     if rank is None or rank < 2:
         raise ValueError(
@@ -189,21 +191,22 @@ def _axis(inputs: Tensor, data_format: str) -> int:
     return axis
 
 
-def _moving(decay: Any, went: Original, debias: bool) -> Moving:
+def _moving(decay: float | Tensor, path: ContribPath, debias: bool) -> Average:
+    momentum = decay_from("decay", decay)
     if debias:
-        return ZeroDebiased(decay, went.unbiased, variance=False)
-    return Exponential(decay, went.unbiased)
+        return ZeroDebiased(momentum, path.unbiased, variance=False)
+    return Exponential(momentum, path.unbiased)
 
 
 def _renorm(clipping: Mapping[str, float | Tensor], decay: float | Tensor) -> Renorm:
-    limits = {name: number(value) for name, value in clipping.items()}
-    return Renorm.from_clipping(limits, kept("renorm_decay", decay))
+    limits = {name: schedule_from(value) for name, value in clipping.items()}
+    return Renorm.from_clipping(limits, decay_from("renorm_decay", decay))
 
 
-def _collected(
+def _collect_updates(
     updates: Sequence[Tensor], collections: str | Sequence[str] | None
 ) -> Sequence[Tensor]:
-    """Puts the updates in their collections; what is left for the output to wait for."""
+    """Adds the updates to their collections, and returns those that the output waits for."""
     if collections is None:
         return updates
     for update in updates:

@@ -10,16 +10,16 @@ import tensorflow.compat.v1 as tf
 
 from batchnorm.contrib.tensorflow.arg_scope import add_arg_scope
 from batchnorm.contrib.tensorflow.initializers import xavier_initializer
-from batchnorm.contrib.tensorflow.scope import finished, layer_scope
+from batchnorm.contrib.tensorflow.scope import finish_layer, layer_scope
 from batchnorm.contrib.tensorflow.variables import (
     VariablesCollections,
     model_variable,
-    positive,
+    positive_integer,
 )
 
 Tensor = Any
 Function = Callable[..., Tensor]
-Sizes = float | Sequence[float]  # whole numbers, such as n / 2
+Sizes = float | Sequence[float]  # integral values; n / 2 may be one
 P = ParamSpec("P")
 
 FORMATS = ("NWC", "NCW", "NHWC", "NCHW", "NDHWC", "NCDHW")
@@ -51,21 +51,21 @@ def convolution(
 
     y = activation_fn(x * weights + biases), or activation_fn(normalizer_fn(x * weights))
 
-    where * slides the weights over x without turning them round, as all networks do. The variables
+    where * is the cross-correlation that networks call convolution. The variables
     `weights` `(*kernel_size, C, num_outputs)` and `biases` `(num_outputs,)` have the inputs' dtype.
 
     Args:
         inputs: `(N, W, C)`, `(N, H, W, C)` or `(N, D, H, W, C)`; `(N, C, ...)` if `data_format`
             says so. C is static.
-        num_outputs: the filters, above 0; a whole float such as 32 / 2, too.
-        kernel_size: of the window, one integer or one for each spatial axis; whole floats, too.
+        num_outputs: the number of filters, positive; an integral float such as 32 / 2, too.
+        kernel_size: of the window, one integer or one for each spatial axis; integral floats, too.
         stride: of the window, likewise.
         padding: SAME or VALID.
-        data_format: where the channels are: the second axis for NCW, NCHW and NCDHW, the last one
-            for NWC, NHWC, NDHWC and `None`. Which letters stand for space does not matter.
+        data_format: the channels' axis: the second one for NCW, NCHW and NCDHW, the last one for
+            NWC, NHWC, NDHWC and `None`. The letters of the spatial axes do not matter.
         rate: how far apart the inputs are that a window sees (dilation), like `kernel_size`; not
             together with a stride.
-        activation_fn: what is done to the outputs in the end; `None` for nothing.
+        activation_fn: applied to the outputs in the end; `None` for none.
         normalizer_fn: such as `batch_norm`. There are no biases then. With NC... it needs a
             `data_format` of its own in `normalizer_params`.
         normalizer_params: its arguments beside the outputs.
@@ -104,7 +104,7 @@ def convolution(
     with layer_scope("Conv", scope, inputs, reuse) as (name, inputs):
         channels = _channels(inputs, channels_first)
         axes = inputs.shape.rank - 2
-        filters = positive("num_outputs", num_outputs)
+        filters = positive_integer("num_outputs", num_outputs)
         variable = partial(
             model_variable,
             dtype=inputs.dtype.base_dtype,
@@ -123,7 +123,7 @@ def convolution(
             regularizer=weights_regularizer,
         )
         y = _product(inputs, weights, padding.upper(), strides, rates, channels_first)
-        return finished(
+        return finish_layer(
             y,
             name,
             variable,
@@ -138,7 +138,7 @@ def convolution(
 
 
 def _channels(inputs: Tensor, channels_first: bool) -> int:
-    """The static number of channels of inputs that a convolution takes."""
+    """Returns the static number of channels; raises unless a convolution takes the inputs."""
     if (rank := inputs.shape.rank) not in (3, 4, 5):
         raise ValueError(
             "convolution takes inputs of rank 3, 4 or 5: the batch, one to three axes of space and "
@@ -155,7 +155,7 @@ def _channels(inputs: Tensor, channels_first: bool) -> int:
 
 
 def _sizes(name: str, value: Any, axes: int) -> list[int]:
-    """An integer above 0 for each spatial axis."""
+    """Returns a positive integer for each spatial axis."""
     try:
         values = list(value)  # a tf.TensorShape, too
     except TypeError:
@@ -165,7 +165,7 @@ def _sizes(name: str, value: Any, axes: int) -> list[int]:
             f"{name} must be one integer, or {axes} for inputs of rank {axes + 2}; received "
             f"{value!r}."
         )
-    return [positive(name, each) for each in values]
+    return [positive_integer(name, size) for size in values]
 
 
 def _product(
@@ -176,7 +176,7 @@ def _product(
     rates: list[int],
     channels_first: bool,
 ) -> Tensor:
-    """The convolution without biases."""
+    """Returns the convolution without biases."""
     rank = inputs.shape.rank
     call = partial(
         tf.nn.convolution, filter=weights, padding=padding, strides=strides, dilation_rate=rates
@@ -190,16 +190,17 @@ def _product(
 
 
 def _takes_channels_first(inputs: Tensor) -> bool:
-    """Whether the device takes NCHW. TensorFlow 2.21's CPU does for float32 with oneDNN alone."""
-    placed = tf.DeviceSpec.from_string(tf.identity(inputs).device).device_type
-    return placed != "CPU" and bool(placed or tf.config.list_physical_devices("GPU"))
+    """Returns whether the device takes NCHW: TensorFlow 2.21's CPU does so for few cases only."""
+    # On a CPU it needs float32 and oneDNN.
+    device = tf.DeviceSpec.from_string(tf.identity(inputs).device).device_type
+    return device != "CPU" and bool(device or tf.config.list_physical_devices("GPU"))
 
 
 def _of_rank(rank: int, function: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """The function for inputs of one rank."""
+    """Returns the function for inputs of one rank."""
     signature, name = inspect.signature(function), f"convolution{rank - 2}d"
 
-    # Not its attributes, or arg_scope would take the two for one function.
+    # Without the attributes: by their key, arg_scope would take the two for one function.
     @functools.wraps(function, updated=())
     def fixed(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         bound = signature.bind(*args, **kwargs)

@@ -8,11 +8,11 @@ import tensorflow.compat.v1 as tf
 
 from batchnorm.contrib.tensorflow.arg_scope import add_arg_scope
 from batchnorm.contrib.tensorflow.initializers import xavier_initializer
-from batchnorm.contrib.tensorflow.scope import finished, layer_scope
+from batchnorm.contrib.tensorflow.scope import finish_layer, layer_scope
 from batchnorm.contrib.tensorflow.variables import (
     VariablesCollections,
     model_variable,
-    positive,
+    positive_integer,
 )
 
 Tensor = Any
@@ -44,8 +44,8 @@ def fully_connected(
 
     Args:
         inputs: `(N, ..., C)`; C is static. The product is over the last axis alone.
-        num_outputs: the units, above 0; a whole float such as 32 / 2, too.
-        activation_fn: what is done to the outputs in the end; `None` for nothing.
+        num_outputs: the number of units, positive; an integral float such as 32 / 2, too.
+        activation_fn: applied to the outputs in the end; `None` for none.
         normalizer_fn: such as `batch_norm`. There are no biases then.
         normalizer_params: its arguments beside the outputs.
         weights_initializer: of the weights; `None` for that of the variable scope.
@@ -62,8 +62,8 @@ def fully_connected(
         `(N, ..., num_outputs)`, in the inputs' dtype.
 
     Raises:
-        ValueError: the rank is below 2 or unknown, C is unknown, or `num_outputs` is not an integer
-            above 0.
+        ValueError: the rank is below 2 or unknown, C is unknown, or `num_outputs` is not a
+            positive integer.
         RuntimeError: the code is eager, and builds no graph.
 
     Example:
@@ -79,7 +79,7 @@ def fully_connected(
                 "fully_connected takes inputs (N, ..., C) of rank 2 or more with a static C; "
                 f"received the shape {inputs.shape}. Use set_shape on the inputs if it is known."
             )
-        units = positive("num_outputs", num_outputs)
+        units = positive_integer("num_outputs", num_outputs)
         variable = partial(
             model_variable,
             dtype=inputs.dtype.base_dtype,
@@ -93,7 +93,7 @@ def fully_connected(
             regularizer=weights_regularizer,
         )
         y = tf.matmul(inputs, weights) if rank == 2 else tf.tensordot(inputs, weights, 1)
-        return finished(
+        return finish_layer(
             y,
             name,
             variable,

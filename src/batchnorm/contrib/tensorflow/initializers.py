@@ -25,19 +25,19 @@ def variance_scaling_initializer(
     uniform: in [-limit, limit),  limit = sqrt(3 * factor / n)
     normal: deviation = sqrt(1.3 * factor / n), drawn anew beyond two deviations
 
-    The 1.3 makes up for what is cut off: the variance is 1.006 factor / n. For a kernel of
+    The 1.3 compensates for the cut-off tails: the variance is 1.006 factor / n. For a kernel of
     shape `(*window, C, units)` fan_in is C and fan_out is units, each times the size of the window.
 
     Args:
         factor: the variance times n: 2 for layers with ReLU.
-        mode: what n is: FAN_IN, FAN_OUT or FAN_AVG.
-        uniform: which distribution.
+        mode: the choice of n: FAN_IN, FAN_OUT or FAN_AVG.
+        uniform: the distribution: uniform or normal.
         seed: of the random numbers, beside `tf.set_random_seed`.
         dtype: floating point; of the values, where the caller names none.
 
     Returns:
-        The initializer, for `tf.get_variable`. A part of a partitioned variable is drawn as a part
-        of the whole.
+        The initializer, for `tf.get_variable`. For a part of a partitioned variable n is that of
+        the full variable.
 
     Raises:
         TypeError: `mode` is none of these; `dtype` is not floating point.
@@ -60,8 +60,8 @@ def variance_scaling_initializer(
         shape: Sequence[int], dtype: Any = default, partition_info: Any = None
     ) -> Tensor:
         dtype = _floating(dtype)
-        whole = shape if partition_info is None else partition_info.full_shape
-        fan_in, fan_out = _fans([int(size) for size in whole])
+        full_shape = shape if partition_info is None else partition_info.full_shape
+        fan_in, fan_out = _fans([int(size) for size in full_shape])
         n = {"FAN_IN": fan_in, "FAN_OUT": fan_out, "FAN_AVG": (fan_in + fan_out) / 2}[mode]
         if uniform:
             limit = math.sqrt(3 * factor / n)
@@ -75,7 +75,7 @@ def variance_scaling_initializer(
 def xavier_initializer(
     uniform: bool = True, seed: int | None = None, dtype: Any = tf.float32
 ) -> Initializer:
-    """Makes an initializer that keeps the variance both of outputs and of gradients, about.
+    """Makes an initializer that roughly keeps the variance of outputs and of gradients.
 
     uniform: in [-limit, limit),  limit = sqrt(6 / (fan_in + fan_out))
     normal: deviation = sqrt(2.6 / (fan_in + fan_out)), drawn anew beyond two deviations
@@ -83,7 +83,7 @@ def xavier_initializer(
     It is `variance_scaling_initializer` with factor 1 and FAN_AVG.
 
     Args:
-        uniform: which distribution.
+        uniform: the distribution: uniform or normal.
         seed: of the random numbers, beside `tf.set_random_seed`.
         dtype: floating point; of the values, where the caller names none.
 
@@ -108,7 +108,7 @@ def xavier_initializer(
 
 
 def _floating(dtype: Any) -> Any:
-    """The dtype, if it is floating point."""
+    """Returns the dtype; raises unless it is floating point."""
     dtype = tf.as_dtype(dtype)
     if not dtype.is_floating:
         raise TypeError(
@@ -119,7 +119,7 @@ def _floating(dtype: Any) -> Any:
 
 
 def _fans(shape: Sequence[int]) -> tuple[float, float]:
-    """The connections into and out of a unit; 1 at least, for there may be no values at all."""
+    """Returns the connections into and out of a unit; at least 1, also of an empty shape."""
     if len(shape) < 2:
         fan = max(math.prod(shape), 1)
         return fan, fan

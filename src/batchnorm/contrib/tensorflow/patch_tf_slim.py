@@ -1,4 +1,4 @@
-"""`batch_norm` of tf_slim, made to work on today's TensorFlow: `patch_tf_slim`."""
+"""`patch_tf_slim` makes tf_slim's `batch_norm` work on today's TensorFlow."""
 
 import importlib
 from types import CellType, TracebackType
@@ -21,13 +21,13 @@ class SlimPatch:
         self._active = True
 
     def undo(self) -> None:
-        """Gives tf_slim back what it had before; a second time it does nothing."""
+        """Restores tf_slim's own function; a second call does nothing."""
         if self._active:
             self._cell.cell_contents = self._original
             self._active = False
 
     def __enter__(self) -> "SlimPatch":
-        """The patch, which holds already."""
+        """Returns the patch, which is in force already."""
         return self
 
     def __exit__(
@@ -36,24 +36,24 @@ class SlimPatch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Undoes it."""
+        """Undoes the patch."""
         self.undo()
 
 
 def patch_tf_slim() -> SlimPatch:
     """Makes `tf_slim.batch_norm` call `batchnorm.contrib.batch_norm`.
 
-    On TensorFlow with Keras 3 it is the one function of tf_slim that fails. Whoever holds it calls
-    the new one, too: `tf_slim.layers`, `tf_slim.nets` and nets of other packages, defaults such as
-    `normalizer_fn=slim.batch_norm`, tables of arguments, and scopes of tf_slim's `arg_scope`,
-    wherever and whenever they were made. A second call changes nothing.
+    On TensorFlow with Keras 3 it is the one function of tf_slim that fails. The patch reaches all
+    existing references to it: in `tf_slim.layers`, `tf_slim.nets` and nets of other packages, in
+    defaults such as `normalizer_fn=slim.batch_norm`, in tables of arguments, and in scopes of
+    tf_slim's `arg_scope`. A second call changes nothing.
 
     Returns:
-        The patch: its `undo()`, or the end of a `with` block, takes it back.
+        The patch: its `undo()`, or the end of a `with` block, undoes it.
 
     Raises:
         ImportError: tf_slim is not installed.
-        RuntimeError: tf_slim is built otherwise than version 1.1.
+        RuntimeError: tf_slim is not built as version 1.1 is.
 
     Example:
         >>> from batchnorm import contrib

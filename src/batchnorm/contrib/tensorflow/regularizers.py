@@ -16,7 +16,7 @@ def l1_regularizer(scale: float | Tensor, scope: str | None = None) -> "Penalty"
     loss = scale * sum(abs(w))
 
     Args:
-        scale: at least 0, a number or a scalar tensor; 0.0 for none: the loss is `None` then.
+        scale: at least 0, a number or a scalar tensor; with 0.0 the loss is `None`.
         scope: of the operations; "l1_regularizer" by default.
 
     Returns:
@@ -24,7 +24,7 @@ def l1_regularizer(scale: float | Tensor, scope: str | None = None) -> "Penalty"
         Keras it is `keras.regularizers.L1(scale)`.
 
     Raises:
-        ValueError: the scale is negative or no number.
+        ValueError: the scale is negative or not a number.
 
     Example:
         >>> import tensorflow.compat.v1 as tf
@@ -41,7 +41,7 @@ def l2_regularizer(scale: float | Tensor, scope: str | None = None) -> "Penalty"
     loss = scale * sum(w**2) / 2
 
     Args:
-        scale: at least 0, a number or a scalar tensor; 0.0 for none: the loss is `None` then.
+        scale: at least 0, a number or a scalar tensor; with 0.0 the loss is `None`.
         scope: of the operations; "l2_regularizer" by default.
 
     Returns:
@@ -49,7 +49,7 @@ def l2_regularizer(scale: float | Tensor, scope: str | None = None) -> "Penalty"
         Keras it is `keras.regularizers.L2(scale / 2)`: Keras does not halve the squares.
 
     Raises:
-        ValueError: the scale is negative or no number.
+        ValueError: the scale is negative or not a number.
 
     Example:
         >>> import tensorflow.compat.v1 as tf
@@ -77,7 +77,7 @@ def l1_l2_regularizer(
         `keras.regularizers.L1L2(scale_l1, scale_l2 / 2)`.
 
     Raises:
-        ValueError: a scale is negative or no number.
+        ValueError: a scale is negative or not a number.
 
     Example:
         >>> import tensorflow.compat.v1 as tf
@@ -127,7 +127,7 @@ class Penalty:
         """Makes Keras's regularizer of the same loss, for any backend.
 
         Raises:
-            ValueError: a scale is a tensor, which a layer cannot keep.
+            ValueError: a scale is a tensor, which a Keras layer cannot store.
         """
         if tf.is_tensor(self._l1) or tf.is_tensor(self._l2):
             raise ValueError(
@@ -136,7 +136,7 @@ class Penalty:
         return keras.regularizers.L1L2(self._l1, self._l2 / 2)
 
     def __repr__(self) -> str:
-        """The scope and the scales."""
+        """Returns the scope and the scales."""
         return f"{self._scope} of l1={self._l1!r}, l2={self._l2!r}"
 
 
@@ -157,7 +157,7 @@ def _absolute(weights: Tensor) -> Tensor:
 
 
 def _cast(scale: Any, dtype: Any) -> Tensor:
-    # tf.cast makes a float32 of a number first.
+    # tf.cast converts a Python number to float32 first.
     return tf.cast(scale, dtype) if tf.is_tensor(scale) else tf.constant(scale, dtype)
 
 

@@ -1,4 +1,4 @@
-"""What layers of graph code have in common: a graph, a variable scope, and how they end."""
+"""Shared parts of graph layers: the graph check, the variable scope, and the last steps."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,21 +12,21 @@ Tensor = Any
 Variable = Any
 
 
-def check_graph(who: str, instead: str) -> None:
-    """Refuses to go on where no graph is being built.
+def check_graph(function: str, alternative: str) -> None:
+    """Raises unless a graph is being built.
 
     Args:
-        who: was called.
-        instead: what eager code uses.
+        function: the one that was called.
+        alternative: the counterpart for eager code.
 
     Raises:
         RuntimeError: the code is eager.
     """
     if tf.executing_eagerly():
         raise RuntimeError(
-            f"{who} would add to a graph, and this code runs eagerly. Call within `with "
+            f"{function} would add to a graph, and this code runs eagerly. Call within `with "
             "tf.Graph().as_default():`, or call tf.compat.v1.disable_eager_execution() before "
-            f"everything else. In eager code use {instead}."
+            f"everything else. In eager code use {alternative}."
         )
 
 
@@ -34,12 +34,12 @@ def check_graph(who: str, instead: str) -> None:
 def layer_scope(
     default_name: str, scope: Any, inputs: Tensor, reuse: Any
 ) -> Iterator[tuple[str, Tensor]]:
-    """Opens the variable scope of a layer, in which all variables are the model's.
+    """Opens the variable scope of a layer, and adds all its variables to MODEL_VARIABLES.
 
     Args:
         default_name: of the scope, made unique, where `scope` is `None`.
         scope: a name or a variable scope.
-        inputs: what `tf.convert_to_tensor` takes.
+        inputs: anything that `tf.convert_to_tensor` takes.
         reuse: as for `tf.variable_scope`.
 
     Yields:
@@ -50,12 +50,12 @@ def layer_scope(
     """
     check_graph("Layers of batchnorm.contrib", "keras.layers")
     with tf.variable_scope(
-        scope, default_name, [inputs], reuse=reuse, custom_getter=_of_the_model
-    ) as within:
-        yield within.name, tf.convert_to_tensor(inputs)
+        scope, default_name, [inputs], reuse=reuse, custom_getter=_get_model_variable
+    ) as variable_scope:
+        yield variable_scope.name, tf.convert_to_tensor(inputs)
 
 
-def finished(
+def finish_layer(
     y: Tensor,
     name: str,
     variable: Callable[..., Variable],
@@ -68,13 +68,13 @@ def finished(
     outputs_collections: str | Sequence[str] | None,
     channels_first: bool = False,
 ) -> Tensor:
-    """Normalizes a layer's product or adds biases to it, activates and collects it.
+    """Normalizes a layer's product or adds biases, applies the activation, collects the output.
 
     Args:
         y: the product, with a static number of channels.
         name: of the layer's scope.
         variable: `model_variable` with the layer's dtype and collections.
-        normalizer_fn: as for the layer, and so are all that follow but the last.
+        normalizer_fn: as for the layer; so are all following arguments but the last.
         normalizer_params: likewise.
         biases_initializer: likewise.
         biases_regularizer: likewise.
@@ -100,7 +100,7 @@ def finished(
     return collect(outputs_collections, name, y)
 
 
-def _of_the_model(getter: Callable[..., Variable], *args: Any, **kwargs: Any) -> Variable:
-    """What a normalizer makes with `tf.get_variable` is in MODEL_VARIABLES, too."""
+def _get_model_variable(getter: Callable[..., Variable], *args: Any, **kwargs: Any) -> Variable:
+    """Adds variables that a normalizer makes with `tf.get_variable` to MODEL_VARIABLES, too."""
     collections = kwargs.pop("collections", None) or [tf.GraphKeys.GLOBAL_VARIABLES]
     return getter(*args, collections=[*collections, tf.GraphKeys.MODEL_VARIABLES], **kwargs)

@@ -1,4 +1,4 @@
-"""Batch normalization in a graph: the package's stages, and the operations that record a step."""
+"""Batch normalization in a graph: the package's stages, and the operations that take a step."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -13,22 +13,23 @@ import tensorflow.compat.v1 as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
 from batchnorm.functional import batch_norm
-from batchnorm.moving import Moving
-from batchnorm.renorm import Renorm
+from batchnorm.slots.moving import Average
+from batchnorm.slots.renorm import Renorm
 
 Tensor = Any
 Variable = Any
 
-_switch = threading.RLock()
+_shape_switch = threading.RLock()
 
 
-class Normalized(NamedTuple):
-    """The output, and how the state follows.
+class GraphResult(NamedTuple):
+    """The output, and the step of the state.
 
     Attributes:
         y: the output.
-        steps: what is to be added to each variable, by its name in the state.
-        derived: those that follow from the others: what they are, of all after these steps.
+        steps: the increment of each variable, by its name in the state.
+        derived: functions from the state after these increments to the values of those variables
+            that follow from the others.
     """
 
     y: Tensor
@@ -36,27 +37,31 @@ class Normalized(NamedTuple):
     derived: dict[str, Callable[[Mapping[str, Tensor]], Tensor]]
 
 
-class Fed(LearningRateSchedule):
-    """A limit or a rate that a tensor of the graph gives, whatever the step."""
+class TensorSchedule(LearningRateSchedule):
+    """A schedule whose value is a tensor of the graph, whatever the step."""
 
     def __init__(self, value: Tensor) -> None:
         self.value = value
 
     def __call__(self, step: Tensor) -> Tensor:
-        """The tensor."""
+        """Returns the tensor."""
         return self.value
 
 
-def number(value: Any) -> Any:
-    """A number as it is, a tensor in the way that slots take it."""
-    return Fed(tf.convert_to_tensor(value)) if tf.is_tensor(value) else value
+def schedule_from(value: Any) -> Any:
+    """Returns a tensor as a schedule, which slots take; a number as it is."""
+    return TensorSchedule(tf.convert_to_tensor(value)) if tf.is_tensor(value) else value
 
 
-def kept(name: str, value: Any) -> Any:
-    """`number`, for what a step keeps of an average.
+def decay_from(name: str, value: Any) -> Any:
+    """Returns the decay of an average as a number or a schedule.
+
+    Args:
+        name: of the argument.
+        value: a number or a scalar tensor.
 
     Raises:
-        ValueError: it is not in [0, 1].
+        ValueError: the value is not a number in [0, 1].
     """
     flag = isinstance(value, bool | np.bool_) or (
         tf.is_tensor(value) and value.dtype.base_dtype == tf.bool
@@ -67,7 +72,7 @@ def kept(name: str, value: Any) -> Any:
             "says whether to train, give it by name: is_training=..."
         )
     if tf.is_tensor(value):
-        return number(value)
+        return schedule_from(value)
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     if not (isinstance(value, Real) and 0 <= float(value) <= 1):
@@ -75,14 +80,15 @@ def kept(name: str, value: Any) -> Any:
             f"{name} must be a number in [0, 1], or a scalar tensor; received {value!r}. It is "
             "what a step keeps of the moving statistics: 0.999 averages about 1,000 batches."
         )
-    return number(tf.ones([])) if value == 1 else value  # 1 keeps all, which slots refuse
+    # Slots refuse the number 1, which keeps all; as a tensor they cannot see it.
+    return schedule_from(tf.ones([])) if value == 1 else value
 
 
 def frequencies(batch_weights: Any, inputs: Tensor) -> Any:
-    """What `batch_weights` are to the stages.
+    """Returns `batch_weights` as a tensor `(N,)`; `None` if there are none.
 
     Raises:
-        ValueError: they are not `(N,)`, or one that can be read is negative.
+        ValueError: the shape is not `(N,)`, or a weight that is known statically is negative.
     """
     if batch_weights is None:
         return None
@@ -104,7 +110,7 @@ def frequencies(batch_weights: Any, inputs: Tensor) -> Any:
 
 
 def check_backend() -> None:
-    """Refuses to go on where the stages compute with something else.
+    """Raises unless Keras, with which the stages compute, runs on TensorFlow.
 
     Raises:
         RuntimeError: Keras's backend is not TensorFlow.
@@ -117,14 +123,14 @@ def check_backend() -> None:
         )
 
 
-def training_of(is_training: Any) -> Any:
-    """Whether a graph trains: a bool, or the tensor that tells it only when the graph runs.
+def training_flag(is_training: Any) -> Any:
+    """Returns `is_training` as a bool if it is known statically, else the tensor.
 
     Args:
         is_training: a bool, or a scalar boolean tensor or variable.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the value is neither.
     """
     if isinstance(is_training, np.ndarray) and is_training.ndim == 0:
         is_training = is_training.item()
@@ -139,38 +145,38 @@ def training_of(is_training: Any) -> Any:
     )
 
 
-def normalized(
+def normalize(
     inputs: Tensor,
     variables: Mapping[str, Variable],
     training: bool | Tensor,
-    moving: Moving,
+    moving: Average,
     **stages: Any,
-) -> Normalized:
+) -> GraphResult:
     """Adds the stages of `batchnorm.batch_norm` to the graph.
 
     Args:
         inputs: `(N, ..., C)`, or with the channels elsewhere.
-        variables: `gamma`, `beta` and the state, by name; those that are not there are not used.
-        training: of `training_of`.
-        moving: how the moving statistics follow.
+        variables: `gamma` and `beta`, if there are any, and the state, by name.
+        training: of `training_flag`.
+        moving: the update rule of the moving statistics.
         **stages: further arguments of `batchnorm.batch_norm`.
 
     Returns:
-        `Normalized`; its steps are empty in inference, and zero where a tensor says so.
+        The output and the step, which is empty in inference, and zero where a tensor says so.
     """
-    # One reading of each, so that all of a step sees the same; and not before the inputs are there:
-    # these may come from an earlier use of the same variables.
+    # Each variable is read once, so that all of a step sees the same value; and only after the
+    # inputs are computed, which may come from an earlier use of the same variables.
     with tf.control_dependencies([inputs]):
         read = {name: tf.identity(variable) for name, variable in variables.items()}
     gamma, beta = read.pop("gamma", None), read.pop("beta", None)
-    known = {"step": tf.zeros([]), **read}  # for what a tensor gives, whatever the step
+    state = {"step": tf.zeros([]), **read}  # a TensorSchedule ignores the step, but slots need one
     adjustment = stages.pop("adjustment", None)
     if adjustment is not None and training is not False:
         pair = adjustment(tf.shape(inputs))
         stages["adjustment"] = lambda shape: pair
 
     def run(training: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        y, new = batch_norm(inputs, known, gamma, beta, training=training, moving=moving, **stages)
+        y, new = batch_norm(inputs, state, gamma, beta, training=training, moving=moving, **stages)
         if not training:
             return y, {name: tf.zeros_like(value) for name, value in read.items()}
         steps = {name: new[name] - value for name, value in read.items() if name in new}
@@ -185,79 +191,82 @@ def normalized(
             y, steps = tf.cond(training, lambda: run(True), lambda: run(False))
     y.set_shape(inputs.shape)
     if training is False:
-        return Normalized(y, {}, {})
+        return GraphResult(y, {}, {})
     derived: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {}
     if "biased" in read:
         derived["moving_mean"] = partial(_debiased, moving)
     if (renorm := stages["renorm"]) is not None:
-        taken = tf.reduce_any(tf.not_equal(steps["moving_stddev"], 0))
-        derived["moving_variance"] = partial(_squared, renorm, stages["epsilon"], taken)
-    return Normalized(y, steps, derived)
+        stepped = tf.reduce_any(tf.not_equal(steps["moving_stddev"], 0))
+        derived["moving_variance"] = partial(_squared, renorm, stages["epsilon"], stepped)
+    return GraphResult(y, steps, derived)
 
 
-def record(result: Normalized, variables: Mapping[str, Variable]) -> tuple[Tensor, Tensor]:
+def update_ops(result: GraphResult, variables: Mapping[str, Variable]) -> tuple[Tensor, Tensor]:
     """Adds the operations that take a step to the graph.
 
     Args:
-        result: of `normalized`, in training.
-        variables: those of the state.
+        result: of `normalize`, in training.
+        variables: of the state.
 
     Returns:
-        Two: that of the moving mean and that of the moving variance, which wait for those of all
-        others.
+        The operations of the moving mean and of the moving variance, which wait for those of all
+        other variables.
     """
-    # What is added, not what there will be: readers of another thread may come in between, and
-    # several uses in one step, or several workers, may train the same variables. Nothing is
-    # written before all is read, and what is derived is of what all have added by then.
+    # Increments are added instead of new values assigned: threads may read in between, and several
+    # uses in one step, or several workers, may train the same variables. Nothing is written before
+    # all is read, and derived values are computed from all increments up to then.
     with tf.control_dependencies([result.y, *result.steps.values()]):
-        others = [
+        increments = [
             variables[name].assign_add(step)
             for name, step in result.steps.items()
             if name not in ("moving_mean", "moving_variance")
         ]
-        with tf.control_dependencies(others), _integer_shapes():
+        with tf.control_dependencies(increments), _integer_shapes():
             mean, variance = (
-                _followed(name, result, variables) for name in ("moving_mean", "moving_variance")
+                _moving_update(name, result, variables)
+                for name in ("moving_mean", "moving_variance")
             )
     return mean, variance
 
 
-def _followed(name: str, result: Normalized, variables: Mapping[str, Variable]) -> Tensor:
+def _moving_update(name: str, result: GraphResult, variables: Mapping[str, Variable]) -> Tensor:
     if name not in result.derived:
         return variables[name].assign_add(result.steps[name], name="AssignMovingAvg")
-    now = {each: tf.identity(variable) for each, variable in variables.items()}
-    return variables[name].assign(result.derived[name](now), name="AssignMovingAvg")
+    state = {key: tf.identity(variable) for key, variable in variables.items()}
+    return variables[name].assign(result.derived[name](state), name="AssignMovingAvg")
 
 
-def _biased_step(moving: Moving, old: Mapping[str, Tensor], steps: Mapping[str, Tensor]) -> Tensor:
-    """How far the average from zero goes: by its rate towards the batch, as the mean did by its."""
+def _biased_step(moving: Average, old: Mapping[str, Tensor], steps: Mapping[str, Tensor]) -> Tensor:
+    """Computes the increment of the average from zero, by its own rate in place of the mean's."""
     debiased, rate = _rates(moving, old["step"], old["biased"].dtype)
     step = rate * (old["moving_mean"] - old["biased"]) + steps["moving_mean"] * (rate / debiased)
     return tf.where(steps["step"] > 0, step, tf.zeros_like(step))
 
 
-def _debiased(moving: Moving, now: Mapping[str, Tensor]) -> Tensor:
-    """The moving mean of the average from zero; before the first step as it is."""
-    debiased, rate = _rates(moving, now["step"] - 1, now["biased"].dtype)
-    return tf.where(now["step"] > 0, now["biased"] * (debiased / rate), now["moving_mean"])
+def _debiased(moving: Average, state: Mapping[str, Tensor]) -> Tensor:
+    """Computes the moving mean from the average from zero; before the first step it stays."""
+    debiased, rate = _rates(moving, state["step"] - 1, state["biased"].dtype)
+    return tf.where(state["step"] > 0, state["biased"] * (debiased / rate), state["moving_mean"])
 
 
-def _rates(moving: Moving, step: Tensor, dtype: Any) -> tuple[Tensor, Tensor]:
+def _rates(moving: Average, step: Tensor, dtype: Any) -> tuple[Tensor, Tensor]:
     debiased, rate = moving.rate(tf.cast(step, dtype))
     return debiased, rate
 
 
-def _squared(renorm: Renorm, epsilon: float, taken: Tensor, now: Mapping[str, Tensor]) -> Tensor:
-    """The moving variance of the moving deviation, if a step was taken."""
-    variance = renorm.variance(now["moving_stddev"], epsilon)
-    return tf.where(taken, variance, now["moving_variance"])
+def _squared(
+    renorm: Renorm, epsilon: float, stepped: Tensor, state: Mapping[str, Tensor]
+) -> Tensor:
+    """Computes the moving variance from the moving deviation, if a step was taken."""
+    variance = renorm.variance(state["moving_stddev"], epsilon)
+    return tf.where(stepped, variance, state["moving_variance"])
 
 
 @contextmanager
 def _integer_shapes() -> Iterator[None]:
-    """After `disable_v2_behavior` sizes are objects, and an unknown one is not None."""
-    # The switch is the process's: two threads that build graphs take turns.
-    with _switch:
+    """Makes sizes of shapes integers or `None`: objects after `disable_v2_behavior`."""
+    # The switch is process-wide, so threads that build graphs take turns.
+    with _shape_switch:
         if isinstance(tf.TensorShape([1])[0], int):
             yield
             return

@@ -1,4 +1,4 @@
-"""The variables of a batch normalization in a graph: gamma and beta, and its state."""
+"""The variables of a batch normalization in a graph: gamma, beta and the state."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -7,8 +7,8 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 from batchnorm.contrib.tensorflow.variables import model_variable
-from batchnorm.moving import Moving, ZeroDebiased
-from batchnorm.renorm import Renorm
+from batchnorm.slots.moving import Average, ZeroDebiased
+from batchnorm.slots.renorm import Renorm
 
 Tensor = Any
 Variable = Any
@@ -20,34 +20,34 @@ INITIALIZERS: dict[str, Any] = {
     "moving_mean": tf.zeros_initializer(),
     "moving_variance": tf.ones_initializer(),
 }
-# Under a strategy each replica follows its own batches, and what is read or saved is the mean.
-_OF_REPLICAS = {
+# Under a strategy each replica follows its own batches, and reading or saving takes their mean.
+_REPLICA_OPTIONS = {
     "synchronization": tf.VariableSynchronization.ON_READ,
     "aggregation": tf.VariableAggregation.MEAN,
 }
 
 
 def affine_variables(
-    make: Callable[..., Variable],
+    create: Callable[..., Variable],
     names: Sequence[str],
     initializers: Initializers,
     regularizers: Mapping[str, Callable[[Tensor], Tensor]],
     trainable: bool,
 ) -> dict[str, Variable]:
-    """Makes gamma and beta, or those of them that are wanted.
+    """Creates gamma and beta, or one of them.
 
     Args:
-        make: `model_variable` with shape, dtype and collections.
+        create: `model_variable` with shape, dtype and collections.
         names: of the variables.
         initializers: by name.
-        regularizers: by name, where there are any.
+        regularizers: by name; a parameter may have none.
         trainable: whether they are in TRAINABLE_VARIABLES.
 
     Returns:
         The variables by name.
     """
     return {
-        name: make(
+        name: create(
             name,
             initializer=initializers[name],
             regularizer=regularizers.get(name),
@@ -58,20 +58,22 @@ def affine_variables(
 
 
 def state_variables(
-    make: Callable[..., Variable],
+    create: Callable[..., Variable],
     initializers: Initializers,
     renorm: Renorm | None,
-    moving: Moving,
+    moving: Average,
     model: bool,
 ) -> dict[str, Variable]:
-    """Makes what a step changes, in one piece each: a partitioned variable has no `assign_add`.
+    """Creates the variables that a step changes.
+
+    None is partitioned, because a partitioned variable has no `assign_add`.
 
     Args:
-        make: as for `affine_variables`.
+        create: as for `affine_variables`.
         initializers: of moving_mean and moving_variance, from which the others begin.
-        renorm: whether, and how, the batch is renormalized.
-        moving: how the moving statistics follow; `ZeroDebiased` has variables of its own.
-        model: whether these are in MODEL_VARIABLES.
+        renorm: the batch renormalization, if there is one.
+        moving: the update rule of the moving statistics; `ZeroDebiased` has variables of its own.
+        model: whether those of `ZeroDebiased` are in MODEL_VARIABLES.
 
     Returns:
         The variables by their names in the state of `batchnorm.batch_norm`, and "biased".
@@ -84,7 +86,7 @@ def state_variables(
     with tf.variable_scope(tf.get_variable_scope()) as scope:
         scope.set_partitioner(None)
         state = {
-            name: make(name, initializer=initializer, trainable=False, **_OF_REPLICAS)
+            name: create(name, initializer=initializer, trainable=False, **_REPLICA_OPTIONS)
             for name, initializer in kinds.items()
         }
         if isinstance(moving, ZeroDebiased):
@@ -93,19 +95,19 @@ def state_variables(
 
 
 def _debiasing(prefix: str, moving_mean: Variable, model: bool) -> dict[str, Variable]:
-    """The variables of the zero-debias, whose names hold the scope twice."""
+    """Creates the variables of the zero-debias, whose names contain the scope twice."""
     shape, dtype = moving_mean.shape.as_list(), moving_mean.dtype.base_dtype
-    first = {**_OF_REPLICAS, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
-    make = partial(
+    first = {**_REPLICA_OPTIONS, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+    create = partial(
         model_variable if model else tf.get_variable,
         initializer=tf.zeros_initializer(),
         trainable=False,
     )
-    # A first use that does not train has not made them.
+    # AUTO_REUSE: a first use in inference has not created them.
     with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
         return {
-            "biased": make(f"{prefix}/biased", shape, dtype=dtype, **_OF_REPLICAS),
-            "step": make(f"{prefix}/local_step", [], dtype=tf.float32, **first),
+            "biased": create(f"{prefix}/biased", shape, dtype=dtype, **_REPLICA_OPTIONS),
+            "step": create(f"{prefix}/local_step", [], dtype=tf.float32, **first),
         }
 
 

@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 Tensor = Any
 Variable = Any
-# Of all variables, or by the last part of a variable's name.
+# Collections of all variables, or those of each by the last part of its name.
 VariablesCollections = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
 
 
@@ -23,7 +23,7 @@ def model_variable(
     regularizer: Callable[[Tensor], Tensor] | None = None,
     trainable: bool = True,
     collections: VariablesCollections = None,
-    **others: Any,
+    **options: Any,
 ) -> Variable:
     """Gets or makes a variable of the current scope, in GLOBAL_VARIABLES and MODEL_VARIABLES.
 
@@ -31,14 +31,14 @@ def model_variable(
         name: within the scope.
         shape: static.
         dtype: of the variable.
-        initializer: whatever `tf.get_variable` takes.
-        regularizer: what it makes of a new variable goes to REGULARIZATION_LOSSES.
-        trainable: whether it goes to TRAINABLE_VARIABLES.
+        initializer: anything that `tf.get_variable` takes.
+        regularizer: its loss of a new variable goes to REGULARIZATION_LOSSES.
+        trainable: whether the variable goes to TRAINABLE_VARIABLES.
         collections: `variables_collections` of the layer: further ones.
-        **others: as for `tf.get_variable`.
+        **options: as for `tf.get_variable`.
 
     Returns:
-        What `tf.get_variable` returns; under a partitioner a partitioned variable.
+        The variable; under a partitioner a partitioned variable.
     """
     variable = tf.get_variable(
         name,
@@ -48,22 +48,22 @@ def model_variable(
         regularizer=regularizer,
         trainable=trainable,
         collections=[tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.MODEL_VARIABLES],
-        **others,
+        **options,
     )
     if isinstance(collections, Mapping):
         collections = collections.get(name)
     if isinstance(collections, str):
         collections = [collections]
-    # Not an argument above: a reused variable goes to the collections of its new use, too.
+    # Not as an argument of get_variable: a reused variable goes to its new use's collections, too.
     parts = list(variable) if hasattr(variable, "as_tensor") else [variable]
     for collection in collections or ():
-        held = tf.get_collection_ref(collection)
-        held.extend(part for part in parts if not any(part is other for other in held))
+        members = tf.get_collection_ref(collection)
+        members.extend(part for part in parts if not any(part is member for member in members))
     return variable
 
 
 def collect(collections: str | Sequence[str] | None, alias: str, output: Tensor) -> Tensor:
-    """Puts a layer's output in `outputs_collections`, by the name of its scope.
+    """Adds a layer's output to `outputs_collections`, with the name of its scope as an alias.
 
     Args:
         collections: one or several; `None` for none.
@@ -79,15 +79,15 @@ def collect(collections: str | Sequence[str] | None, alias: str, output: Tensor)
     return output
 
 
-def positive(name: str, value: Any) -> int:
-    """A size, which may be NumPy's, a `tf.Dimension`, or a whole float as `n / 2` gives.
+def positive_integer(name: str, value: Any) -> int:
+    """Returns a size as an int: of NumPy, a `tf.Dimension`, or an integral float such as `n / 2`.
 
     Args:
         name: of the argument.
         value: a positive integer.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the value is not a positive integer.
     """
     try:
         number = operator.index(value)

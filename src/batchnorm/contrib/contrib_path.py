@@ -1,4 +1,4 @@
-"""Which of its three ways the original batch_norm went, as far as the numbers show it."""
+"""The code path that contrib's batch_norm took for its arguments, on which its numbers depend."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,13 +8,13 @@ PARAMETERS = ("beta", "gamma")
 VARIABLES = (*PARAMETERS, "moving_mean", "moving_variance")
 
 
-class Original(NamedTuple):
-    """What followed from the way that `tf.contrib.layers.batch_norm` went.
+class ContribPath(NamedTuple):
+    """The properties of a code path of `tf.contrib.layers.batch_norm`.
 
     Attributes:
         unbiased: its fused kernel ran, which reports n / (n - 1) times the variance.
-        layer: it went through `tf.layers`, whose layers record nothing where `trainable=False`.
-        by_hand: it did everything itself, and made model variables of its zero-debias's own.
+        layer: it called `tf.layers`, whose layers record nothing where `trainable=False`.
+        by_hand: it computed everything itself, with zero-debias's variables in MODEL_VARIABLES.
     """
 
     unbiased: bool
@@ -22,7 +22,7 @@ class Original(NamedTuple):
     by_hand: bool
 
 
-def original(
+def contrib_path(
     rank: int,
     dtype: str,
     *,
@@ -33,38 +33,37 @@ def original(
     zero_debias_moving_mean: bool = False,
     updates_collections: Any = UPDATE_OPS,
     version: tuple[int, int] = (2, 15),
-) -> Original:
-    """The way that an original went.
+) -> ContribPath:
+    """Returns the code path that contrib's batch_norm took for its arguments.
 
     Args:
         rank: of the inputs.
         dtype: of the inputs.
-        fused: as for `batch_norm`, and so are all that follow but the last.
+        fused: as for `batch_norm`; so are all following arguments but the last.
         batch_weights: likewise.
         renorm: likewise.
         adjustment: likewise.
         zero_debias_moving_mean: likewise.
         updates_collections: likewise.
-        version: of TensorFlow, up to the minor one.
-
-    Returns:
-        `Original`.
+        version: of TensorFlow, major and minor.
     """
-    usual = updates_collections == UPDATE_OPS
+    default_collection = updates_collections == UPDATE_OPS
     can_fuse = fused in (None, True) and not renorm and batch_weights is None and adjustment is None
-    if can_fuse and (rank == 2 or (rank == 4 and (zero_debias_moving_mean or not usual))):
-        return Original(unbiased=True, layer=False, by_hand=False)
-    layer = batch_weights is None and usual and not zero_debias_moving_mean
+    if can_fuse and (
+        rank == 2 or (rank == 4 and (zero_debias_moving_mean or not default_collection))
+    ):
+        return ContribPath(unbiased=True, layer=False, by_hand=False)
+    layer = batch_weights is None and default_collection and not zero_debias_moving_mean
     ranks = (4,) if version < (2, 0) else (4, 5)
-    runs = layer and can_fuse and rank in ranks and dtype != "float64"
-    return Original(unbiased=runs, layer=layer, by_hand=not layer)
+    fuses = layer and can_fuse and rank in ranks and dtype != "float64"
+    return ContribPath(unbiased=fuses, layer=layer, by_hand=not layer)
 
 
 def axis_of(data_format: str) -> int:
-    """The channels' axis: -1 for NHWC, 1 for NCHW.
+    """Returns the channels' axis: -1 for NHWC, 1 for NCHW.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the format is neither.
     """
     if data_format not in ("NCHW", "NHWC"):
         raise ValueError(
@@ -77,20 +76,20 @@ def axis_of(data_format: str) -> int:
 def check_parameters(
     initializers: Mapping[str, Any] | None, regularizers: Mapping[str, Any] | None
 ) -> None:
-    """Refuses names that the original passed over in silence.
+    """Raises for names of parameters that do not exist, which contrib ignored.
 
     Args:
         initializers: `param_initializers`.
         regularizers: `param_regularizers`.
 
     Raises:
-        ValueError: there is no such variable.
+        ValueError: a name is not that of a variable.
     """
-    for argument, given, allowed in (
+    for argument, functions, allowed in (
         ("param_initializers", initializers, VARIABLES),
         ("param_regularizers", regularizers, PARAMETERS),
     ):
-        if unknown := sorted(set(given or {}) - set(allowed)):
+        if unknown := sorted(set(functions or {}) - set(allowed)):
             raise ValueError(
                 f"{argument} has {', '.join(map(repr, unknown))}. Allowed: {', '.join(allowed)}."
             )

@@ -1,4 +1,4 @@
-"""What the variables of a checkpoint are, by their names: parameters, slots, shadows, counts."""
+"""The kinds of a checkpoint's variables by their names: parameters, slots, shadows, counts."""
 
 import re
 from collections.abc import Container, Mapping
@@ -22,7 +22,7 @@ _KERAS_STATE = re.compile(
 )
 _POWER = re.compile(r"beta[12]_power(?:_\d+)?")
 SHADOW_NAME = "ExponentialMovingAverage"
-# Leaves of parameters, which are none of a slot's even below a variable.
+# Names of parameters, which are not slots even if they lie below a variable.
 PARAMETERS = frozenset(
     "weights kernel biases bias depthwise_weights depthwise_kernel pointwise_weights "
     "pointwise_kernel gamma beta moving_mean moving_variance".split()
@@ -30,7 +30,7 @@ PARAMETERS = frozenset(
 
 
 _VARIABLE = "variable"
-# What parameters and state are, by the last part of their names.
+# The roles of parameters and state, by the last part of their names.
 _ROLES = {
     "weights": "kernel",
     "weight": "kernel",
@@ -46,7 +46,7 @@ _ROLES = {
     "alpha": "slopes",  # of a PReLU
     "alphas": "slopes",
 }
-# What batch normalization calls its own, which need no other words.
+# Names of batch normalization, which are their own description.
 _NORMALIZATION = frozenset(
     "gamma beta moving_mean moving_variance moving_stddev renorm_mean renorm_mean_weight "
     "renorm_stddev renorm_stddev_weight".split()
@@ -55,21 +55,21 @@ _NORMALIZATION = frozenset(
 
 @dataclass(frozen=True)
 class Kind:
-    """What a variable is.
+    """The kind of a variable.
 
     Attributes:
-        what: in words: of a parameter its role, such as "kernel" or "moving_mean".
+        description: in words: of a parameter its role, such as "kernel" or "moving_mean".
         owner: the variable that it belongs to, if there is one; not always in the file.
         parameter: whether it is a variable of the model's, which a layer can take.
     """
 
-    what: str
+    description: str
     owner: str | None = None
     parameter: bool = False
 
 
 def kinds(entries: Mapping[str, Entry]) -> dict[str, Kind]:
-    """What each variable of a checkpoint is.
+    """Tells the kind of each variable of a checkpoint.
 
     Args:
         entries: by name.
@@ -106,7 +106,7 @@ def _role(leaf: str) -> str:
 
 
 def _owner(scope: str, names: Container[str]) -> str | None:
-    """The longest end of a name that is a variable: where it was made, scopes come first."""
+    """Returns the longest end of a name that is a variable's: the scopes of its use come first."""
     parts = scope.split("/")
     ends = ("/".join(parts[start:]) for start in range(len(parts)))
     return next((end for end in ends if end in names), None)
@@ -117,7 +117,7 @@ class Contents:
 
     Args:
         entries: all by name.
-        shadows: whether their exponential moving averages take the place of variables.
+        shadows: whether exponential moving averages of variables replace their values.
 
     Attributes:
         entries: as above.
@@ -125,14 +125,14 @@ class Contents:
         plain: those that a model can take without being told so, by the name of the variable.
 
     Raises:
-        ValueError: there is no shadow in the file, though they are wanted.
+        ValueError: `shadows`, but the file has none.
     """
 
     def __init__(self, entries: Mapping[str, Entry], shadows: bool) -> None:
         self.entries, self.kinds, self.shadows = entries, kinds(entries), shadows
         plain = [name for name, kind in self.kinds.items() if kind.parameter]
         self._shadows = {
-            str(kind.owner): name for name, kind in self.kinds.items() if kind.what == SHADOW
+            str(kind.owner): name for name, kind in self.kinds.items() if kind.description == SHADOW
         }
         if shadows and not self._shadows:
             raise ValueError(
@@ -145,9 +145,9 @@ class Contents:
         }
 
     def actual(self, name: str) -> str:
-        """The name of what is read for a variable: its shadow's, if that is wanted."""
+        """Returns the name under which a variable's value is read: its shadow's if `shadows`."""
         return self._shadows.get(name, name) if self.shadows else name
 
     def shadow(self, name: str) -> str | None:
-        """The name of a variable's shadow, if the file has it."""
+        """Returns the name of a variable's shadow, if the file has one."""
         return self._shadows.get(name)

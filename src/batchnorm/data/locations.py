@@ -1,4 +1,4 @@
-"""Where data sets lie on a disk, and how Keras fetches one that does not."""
+"""The locations of data sets on the disk, and downloads by Keras."""
 
 import os
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from batchnorm.data.dataset import DataError
 
 
 def keras_datasets() -> Path:
-    """The folder in which Keras keeps what it downloads, under `$KERAS_HOME` or `~/.keras`."""
+    """Returns Keras's folder of downloaded data sets, under `$KERAS_HOME` or `~/.keras`."""
     home = os.path.expanduser("~")
     # Where neither HOME nor the system's list of users has one, Keras takes /tmp.
     keras_home = os.path.join("/tmp" if home == "~" else home, ".keras")
@@ -16,13 +16,13 @@ def keras_datasets() -> Path:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The files that make a data set whole, and the folders that they may lie in.
+class DataFiles:
+    """The files of a data set, and the folders that they may lie in.
 
     Attributes:
-        files: The names of all the files.
-        subfolders: Where they may be inside a folder that does not hold them itself.
-        suffixes: What may follow a name, the preferred one first.
+        files: the names of all files.
+        subfolders: the folders within a parent that may hold the files instead of the parent.
+        suffixes: possible endings of a name, the preferred one first.
     """
 
     files: tuple[str, ...]
@@ -30,38 +30,35 @@ class Layout:
     suffixes: tuple[str, ...] = ("",)
 
     def file(self, folder: Path, name: str) -> Path:
-        """The file of this name in a folder, or the one that should be there."""
+        """Returns the path of a file in a folder, with the preferred suffix if it is missing."""
         paths = [folder / (name + suffix) for suffix in self.suffixes]
         # os.path.isfile says no in a folder that may not be read, where Path.is_file raises.
         return next(filter(os.path.isfile, paths), paths[0])
 
     def find(self, parent: Path) -> Path | None:
-        """The first folder that holds every file: the parent itself or one of its subfolders."""
-        return next((folder for folder in self._folders(parent) if not self._lacks(folder)), None)
+        """Returns the first folder with all files, the parent or a subfolder, or `None`."""
+        return next((folder for folder in self._folders(parent) if not self._missing(folder)), None)
 
-    def require(self, parent: str | Path, mend: str) -> Path:
-        """The same as `find`, where not finding is an error.
+    def require(self, parent: str | Path, hint: str) -> Path:
+        """Returns the first folder with all files, as `find`; raises instead of returning `None`.
 
         Args:
-            parent: The folder to look in; a leading `~` is the home folder.
-            mend: The advice an error ends with.
-
-        Returns:
-            The folder that holds every file.
+            parent: the folder to search; a leading `~` is the home folder.
+            hint: the last sentences of an error.
 
         Raises:
-            DataError: There is no such folder, or it lacks a file.
+            DataError: there is no such folder, or a file is missing.
         """
         parent = Path(os.path.expanduser(parent))
         folder = self.find(parent)
         if folder is None:
-            raise DataError(parent, self._fault(parent), self._expected(), mend)
+            raise DataError(parent, self._fault(parent), self._expected(), hint)
         return folder
 
     def _folders(self, parent: Path) -> list[Path]:
         return [parent, *(parent / subfolder for subfolder in self.subfolders)]
 
-    def _lacks(self, folder: Path) -> list[str]:
+    def _missing(self, folder: Path) -> list[str]:
         paths = [self.file(folder, name) for name in self.files]
         return [path.name for path in paths if not os.path.isfile(path)]
 
@@ -72,12 +69,12 @@ class Layout:
     def _fault(self, parent: Path) -> str:
         if not os.path.isdir(parent):
             return _not_a_folder(parent)
-        # The nearest miss is the folder that the files were meant to be in.
-        folder = min(self._folders(parent), key=lambda candidate: len(self._lacks(candidate)))
-        lacks = self._lacks(folder)
-        if len(lacks) == len(self.files):
+        # The folder that lacks the fewest files is probably the intended one.
+        folder = min(self._folders(parent), key=lambda candidate: len(self._missing(candidate)))
+        missing = self._missing(folder)
+        if len(missing) == len(self.files):
             return "none of the files"
-        return f"no {', '.join(lacks)} in {folder}"
+        return f"no {', '.join(missing)} in {folder}"
 
 
 def _not_a_folder(path: Path) -> str:
@@ -86,20 +83,20 @@ def _not_a_folder(path: Path) -> str:
     return "a file, not a folder" if os.path.exists(path) else "no such folder"
 
 
-def download(file: str, origin: str, mend: str, **options: str | bool) -> Path:
-    """Fetch a file into Keras's cache, by Keras.
+def download(file: str, origin: str, hint: str, **options: str | bool) -> Path:
+    """Downloads a file into Keras's cache.
 
     Args:
-        file: The name that the cache shall know it by.
-        origin: Its address.
-        mend: The advice an error ends with.
-        **options: Further arguments of `keras.utils.get_file`.
+        file: its name in the cache.
+        origin: its address.
+        hint: the last sentences of an error.
+        **options: further arguments of `keras.utils.get_file`.
 
     Returns:
-        The path that Keras answers with.
+        The path that Keras returns.
 
     Raises:
-        DataError: The download failed, for whatever reason.
+        DataError: the download failed, for whatever reason.
     """
     import keras
 
@@ -107,5 +104,5 @@ def download(file: str, origin: str, mend: str, **options: str | bool) -> Path:
         return Path(keras.utils.get_file(file, origin=origin, **options))
     # Keras raises a bare Exception where the address cannot be reached.
     except Exception as error:
-        found = f"a download that failed ({type(error).__name__}: {error})"
-        raise DataError(origin, found, "the file that Keras downloads from there", mend) from error
+        fault = f"a download that failed ({type(error).__name__}: {error})"
+        raise DataError(origin, fault, "the file that Keras downloads from there", hint) from error

@@ -1,1 +1,0 @@
-"""Pictures, drawn without a display."""

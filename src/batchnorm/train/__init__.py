@@ -1,1 +1,0 @@
-"""Training runs: what the command line does, without the command line."""

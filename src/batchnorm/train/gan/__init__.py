@@ -1,1 +1,0 @@
-"""A GAN: its training, and what its images are worth."""
