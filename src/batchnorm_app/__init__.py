@@ -1,0 +1,1 @@
+"""The command `batchnorm` and everything that it does."""

@@ -1,0 +1,1 @@
+"""Folders of training runs: settings, checkpoints, history, the trained model."""

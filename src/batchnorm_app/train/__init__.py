@@ -1,0 +1,1 @@
+"""Training runs: what the command line does, without the command line."""

@@ -1,0 +1,1 @@
+"""The training of a GAN, and images from its generator."""
