@@ -1,4 +1,4 @@
-"""Functions run and differentiated as users do it, on the backend in use."""
+"""Runs and differentiates functions as users do, on the backend in use."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 Function = Callable[..., Tensor]
 
 BACKEND: str = keras.backend.backend()
-# torch.compile takes seconds a shape, so that only the tests that are about it have it.
+# torch.compile takes seconds a shape: only the tests of compilation itself use it.
 MODES = {"tensorflow": ("eager", "graph", "xla"), "jax": ("eager", "jit"), "torch": ("eager",)}[
     BACKEND
 ]
@@ -26,7 +26,7 @@ def to_numpy(value: Tensor) -> Array:
 
 
 def compiled(function: Function, mode: str) -> Function:
-    """The function, run in one of `MODES`."""
+    """Returns the function, run in one of `MODES`."""
     if mode in ("graph", "xla"):
         import tensorflow as tf
 
@@ -54,19 +54,19 @@ def gradients(loss: Function, *arguments: Tensor) -> list[Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(arguments)
             value = loss(*arguments)
-        found = tape.gradient(value, arguments, unconnected_gradients="zero")
+        result = tape.gradient(value, arguments, unconnected_gradients="zero")
     elif BACKEND == "jax":
         import jax
 
-        found = jax.grad(loss, argnums=tuple(range(len(arguments))))(*arguments)
+        result = jax.grad(loss, argnums=tuple(range(len(arguments))))(*arguments)
     else:
         import torch
 
         leaves = [a if a.requires_grad else a.detach().requires_grad_() for a in arguments]
-        found = torch.autograd.grad(
+        result = torch.autograd.grad(
             loss(*leaves), leaves, create_graph=True, allow_unused=True, materialize_grads=True
         )
-    return list(found)
+    return list(result)
 
 
 def tensors(arrays: Sequence[npt.ArrayLike], dtype: str | None = None) -> list[Tensor]:
@@ -74,7 +74,7 @@ def tensors(arrays: Sequence[npt.ArrayLike], dtype: str | None = None) -> list[T
 
 
 def precision(dtype: str) -> Any:
-    """JAX has float64 only where it is switched on."""
+    """A context that enables float64 on JAX, where it is off by default."""
     if BACKEND == "jax" and dtype == "float64":
         import jax
 

@@ -1,4 +1,4 @@
-"""What the original systems computed; `../shared/golden/README.md` says how."""
+"""Results recorded from the original systems; see `../shared/golden/README.md`."""
 
 import json
 from collections.abc import Callable
@@ -19,49 +19,49 @@ class Case:
     """One layer of an original, run for some steps.
 
     Attributes:
-        about: its line in the JSON file.
+        record: its entry in the JSON file.
         arrays: by name, such as `x`, `y`, `dgamma`; a step a row, but for `g` and extra inputs.
         variables: by the last part of the name, `moving_mean`; row t is before step t.
     """
 
-    about: dict[str, Any]
+    record: dict[str, Any]
     arrays: dict[str, Array]
     variables: dict[str, Array]
 
 
 def momentum(case: Case) -> float:
-    """What a step of the original's kept: it rounded the rate to float32, 1.5e-8 of 0.1, whatever
+    """The momentum of the original, which rounded the rate to float32, by 1.5e-8 of 0.1, whatever
     the dtype of its variables."""
-    kwargs = case.about["kwargs"]
-    kept = kwargs.get("momentum", kwargs.get("decay"))
-    return 1.0 - float(np.float32(1.0 - kept))
+    kwargs = case.record["kwargs"]
+    decay = kwargs.get("momentum", kwargs.get("decay"))
+    return 1.0 - float(np.float32(1.0 - decay))
 
 
 def adjustment(case: Case) -> Callable[[Any], tuple[Array, Array]]:
-    """The original's, which does not depend on the shape."""
+    """The adjustment of the original, which does not depend on the shape."""
     pair = (case.arrays["adj_scale"], case.arrays["adj_bias"])
     return lambda shape: pair
 
 
 @cache
 def cases(file: str = "reference_vectors") -> dict[str, Case]:
-    """All of a file by id, in its order; none where the folder is absent."""
+    """All cases of a file by id, in its order; none where the folder is absent."""
     if not FOLDER.is_dir():
         return {}
     lines = json.loads((FOLDER / f"{file}.json").read_text())["cases"]
-    found = {line["id"]: Case(line, {}, {}) for line in lines}
+    result = {line["id"]: Case(line, {}, {}) for line in lines}
     with np.load(FOLDER / f"{file}.npz") as arrays:
         for key in arrays.files:
             parts = key.split("/")
-            at = max(at for at in (2, 3) if "/".join(parts[:at]) in found)
-            case, name = found["/".join(parts[:at])], "/".join(parts[at:])
+            at = max(at for at in (2, 3) if "/".join(parts[:at]) in result)
+            case, name = result["/".join(parts[:at])], "/".join(parts[at:])
             if name.startswith("var/"):
                 case.variables[name.rpartition("/")[2]] = arrays[key]
             else:
                 case.arrays[name] = arrays[key]
-    return found
+    return result
 
 
 def conditional() -> dict[str, Case]:
-    """Those of conditional batch normalization, whose arrays have names such as `grad/x`."""
+    """The cases of conditional batch normalization; their arrays have names such as `grad/x`."""
     return cases("cbn_reference")

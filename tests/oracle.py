@@ -1,4 +1,4 @@
-"""What is right: batch normalization in float64 NumPy, against which all else is tested.
+"""Batch normalization in float64 NumPy, the reference for all other tests.
 
 It imports nothing from batchnorm and shares no line with it. Every function lays its input out as
 a matrix of M rows, the positions, and C columns, the channels, with one weight for every row, and
@@ -58,16 +58,16 @@ class Step(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What `step` and `step_gradients` take by name."""
+    """The keyword options of `step` and `step_gradients`."""
 
     axis: int | tuple[int, ...] = -1  # of the channels, or all that keep statistics
-    training: bool = True  # if not, ghost, renorm and adjustment are nothing
+    training: bool = True  # if not, ghost, renorm and adjustment have no effect
     epsilon: float = 1e-3
     weights: npt.ArrayLike | None = None  # as for `batch_norm`
-    # (size, strided): G = ceil(N / size) groups of axis 0 are measured apart, each of size that
-    # follow one another, the last of what is left; strided, group j is j, j + G, j + 2G, ...
+    # (size, strided): G = ceil(N / size) groups of axis 0 are measured apart, each of `size`
+    # consecutive samples, the last of the remainder; strided, group j is j, j + G, j + 2G, ...
     ghost: tuple[int, bool] | None = None
-    # The batch's share in a moving statistic, or in the mean and in what the variance follows.
+    # The batch's share in a moving statistic, or in the mean and in the variance or stddev.
     rate: float | tuple[float, float] = 0.01
     # The variance of a group whose weights sum to n > 1 moves the state n / max(n - 1, 1) times.
     unbiased: bool = False
@@ -163,7 +163,7 @@ def gradients(
     if not done.share.any():
         raise ValueError("the weights sum to 0: use inference_gradients")
     dx, *rows = done.gradients(dy, gamma)
-    return Gradients(dx, *(each.sum(axis=0) for each in rows))
+    return Gradients(dx, *(gradient.sum(axis=0) for gradient in rows))
 
 
 def inference_gradients(
@@ -180,7 +180,7 @@ def inference_gradients(
     state = _moving(moving_mean, moving_variance)
     done = _forward(x, state, Options(axis, training=False, epsilon=epsilon))
     dx, *rows = done.gradients(dy, gamma)
-    return Gradients(dx, *(each.sum(axis=0) for each in rows))
+    return Gradients(dx, *(gradient.sum(axis=0) for gradient in rows))
 
 
 def renorm(
@@ -230,7 +230,7 @@ def finite_difference(
 
 
 class _Layout:
-    """How arrays of one shape lie as a matrix of rows and channels."""
+    """The layout of arrays of one shape as a matrix of rows and channels."""
 
     def __init__(self, shape: tuple[int, ...], axis: int | tuple[int, ...]) -> None:
         self.shape = shape
@@ -238,8 +238,8 @@ class _Layout:
         self.axes = tuple(sorted(range(len(shape))[a] for a in axes))
         self.last = tuple(range(-len(axes), 0))
         self.rest = tuple(n for i, n in enumerate(shape) if i not in self.axes)
-        self.kept = tuple(shape[a] for a in self.axes)
-        self.rows, self.channels = int(np.prod(self.rest)), int(np.prod(self.kept))
+        self.channel_shape = tuple(shape[a] for a in self.axes)
+        self.rows, self.channels = int(np.prod(self.rest)), int(np.prod(self.channel_shape))
 
     def matrix(self, value: npt.ArrayLike | None, default: float = 0.0) -> Array:
         """The values as (M, C)."""
@@ -247,7 +247,7 @@ class _Layout:
         return np.moveaxis(full, self.axes, self.last).reshape(self.rows, self.channels)
 
     def restore(self, matrix: Array) -> Array:
-        parted: Array = matrix.reshape(self.rest + self.kept)
+        parted: Array = matrix.reshape(self.rest + self.channel_shape)
         return np.moveaxis(parted, self.last, self.axes)
 
     def sum_like(self, matrix: Array, value: npt.ArrayLike | None) -> Array | None:
@@ -260,8 +260,8 @@ class _Layout:
 
     def weights(self, weights: npt.ArrayLike | None) -> Array:
         """One weight for each row of the matrix."""
-        given = np.asarray(1.0 if weights is None else weights).astype(np.float64)
-        padded = given.reshape(given.shape + (1,) * (len(self.rest) - given.ndim))
+        values = np.asarray(1.0 if weights is None else weights).astype(np.float64)
+        padded = values.reshape(values.shape + (1,) * (len(self.rest) - values.ndim))
         return np.broadcast_to(padded, self.rest).reshape(-1)
 
     def groups(self, ghost: tuple[int, bool] | None) -> list[npt.NDArray[np.intp]]:
@@ -277,16 +277,16 @@ class _Layout:
         return [np.flatnonzero(of_row == j) for j in range(count)]
 
     def _spread(self, value: npt.ArrayLike) -> Array:
-        """A value of the rank of x, to which (C,) or (N, C) or a number are brought."""
-        given = np.asarray(value).astype(np.float64)
-        if given.ndim == len(self.shape):
-            return given
-        own = ((), self.axes, (0, *self.axes))[given.ndim]
-        return given.reshape([n if i in own else 1 for i, n in enumerate(self.shape)])
+        """Reshapes (C,), (N, C) or a number to the rank of x."""
+        array = np.asarray(value).astype(np.float64)
+        if array.ndim == len(self.shape):
+            return array
+        own = ((), self.axes, (0, *self.axes))[array.ndim]
+        return array.reshape([n if i in own else 1 for i, n in enumerate(self.shape)])
 
 
 class _Forward(NamedTuple):
-    """What a step has computed: (M, C) for each row, or (C,) for the batch."""
+    """The results of a step: (M, C) for each row, or (C,) for the batch."""
 
     layout: _Layout
     groups: list[npt.NDArray[np.intp]]
@@ -325,8 +325,8 @@ def _forward(x: npt.ArrayLike, state: Mapping[str, npt.ArrayLike], options: Opti
     layout = _Layout(np.shape(x), axis)
     matrix, weight = layout.matrix(x), layout.weights(weights)
     groups = layout.groups(ghost)
-    given = {name: np.asarray(value).astype(np.float64) for name, value in state.items()}
-    new = {name: np.broadcast_to(v.reshape(-1), layout.channels) for name, v in given.items()}
+    old = {name: np.asarray(value).astype(np.float64) for name, value in state.items()}
+    new = {name: np.broadcast_to(v.reshape(-1), layout.channels) for name, v in old.items()}
     mean, variance = new["moving_mean"], new["moving_variance"]
     r, d = np.ones_like(mean), np.zeros_like(mean)
     # Of each row; what follows replaces them in the groups that have weight.
@@ -372,7 +372,7 @@ def _forward(x: npt.ArrayLike, state: Mapping[str, npt.ArrayLike], options: Opti
 
 
 def _moments(matrix: Array, weight: Array) -> tuple[Array, Array]:
-    # A row of weight 0 is no row: what it holds, be it NaN, does not matter.
+    # A row of weight 0 is no row: its values do not matter, NaN included.
     rows, share = matrix[weight != 0], weight[weight != 0, np.newaxis] / weight.sum()
     # Sums of numbers near 1e6 lose digits that float64 implementations keep; distances from one of
     # the rows do not. The definitions are the same for x and for x - origin.
@@ -384,7 +384,7 @@ def _moments(matrix: Array, weight: Array) -> tuple[Array, Array]:
 
 
 def _times(a: Array, b: Array) -> Array:
-    """The product, and 0 where a is: what has no part in a sum may be NaN."""
+    """The product, and 0 where a is 0: a term without weight may be NaN."""
     return np.where(a == 0.0, 0.0, a * b)
 
 

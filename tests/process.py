@@ -9,7 +9,7 @@ import keras
 
 
 def output_of(program: str, *arguments: str, folder: Path) -> str:
-    """What a Python program prints; fails, with its errors, unless it ends well."""
+    """Returns what a Python program prints; fails with its error text unless it exits with 0."""
     ran = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         cwd=folder,

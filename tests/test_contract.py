@@ -1,4 +1,4 @@
-"""What ours owes to the installed Keras layer that it stands in for."""
+"""The layer's contract with the installed Keras layer that it replaces."""
 
 import ast
 import contextlib
@@ -36,9 +36,9 @@ def test_the_name_and_the_base() -> None:
 
 
 def test_the_constructor_is_kerass_and_slots() -> None:
-    theirs, ours = parameters(KERAS), parameters(OURS)
-    assert ours[: len(theirs)] == theirs
-    slots = ours[len(theirs) :]
+    reference, ours = parameters(KERAS), parameters(OURS)
+    assert ours[: len(reference)] == reference
+    slots = ours[len(reference) :]
     assert {name for name, _, _ in slots} <= SLOTS
     assert all(default is None for _, _, default in slots)
     last = list(inspect.signature(OURS).parameters.values())[-1]
@@ -46,9 +46,9 @@ def test_the_constructor_is_kerass_and_slots() -> None:
 
 
 def test_call_begins_as_kerass() -> None:
-    theirs, ours = parameters(KERAS.call), parameters(OURS.call)
-    assert ours[: len(theirs)] == theirs
-    assert {name for name, _, _ in ours[len(theirs) :]} <= {"sample_weight", "condition"}
+    reference, ours = parameters(KERAS.call), parameters(OURS.call)
+    assert ours[: len(reference)] == reference
+    assert {name for name, _, _ in ours[len(reference) :]} <= {"sample_weight", "condition"}
 
 
 def test_few_methods_are_overridden() -> None:
@@ -58,22 +58,22 @@ def test_few_methods_are_overridden() -> None:
 
 
 def reaches_into_the_base(source: str) -> list[str]:
-    """What of the base a module uses that it must not: its `call`, its private names."""
+    """Returns the uses of the base's `call` and private names, which a module must not make."""
     base = KERAS(renorm=True)
     base(np.zeros((2, 3), "float32"), training=True)
-    found = []
+    reached = []
     for node in ast.walk(ast.parse(source)):
         names = [node.attr] if isinstance(node, ast.Attribute) else []
         # A private name may come as text, too: getattr(self, "_moments").
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             names = [node.value]
         private = [n for n in names if n.startswith("_") and not n.endswith("__")]
-        found += [name for name in private if hasattr(base, name)]
+        reached += [name for name in private if hasattr(base, name)]
         if isinstance(node, ast.Attribute) and node.attr == "call":
             receiver = ast.unparse(node.value)
             if receiver.startswith("super(") or receiver.endswith("BatchNormalization"):
-                found.append(f"{receiver}.call")
-    return found
+                reached.append(f"{receiver}.call")
+    return reached
 
 
 def test_nothing_private_of_the_base_is_named() -> None:
@@ -118,9 +118,9 @@ def test_nothing_of_the_bases_call_runs(renorm: bool, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("center", [True, False])
 def test_the_weights_are_kerass(center: bool, scale: bool, renorm: bool, axis: int) -> None:
     options = {"center": center, "scale": scale, "renorm": renorm, "axis": axis, "name": "layer"}
-    ours, theirs = built(OURS(**options)), built(KERAS(**options))
-    assert [facts(weight) for weight in ours.weights] == [facts(w) for w in theirs.weights]
-    assert [facts(weight) for weight in ours.variables] == [facts(w) for w in theirs.variables]
+    ours, reference = built(OURS(**options)), built(KERAS(**options))
+    assert [facts(weight) for weight in ours.weights] == [facts(w) for w in reference.weights]
+    assert [facts(weight) for weight in ours.variables] == [facts(w) for w in reference.variables]
     assert (ours.gamma is not None, ours.beta is not None) == (scale, center)
 
 
@@ -143,12 +143,12 @@ def test_the_weights_obey_the_bases_arguments() -> None:
         "gamma_constraint": keras.constraints.NonNeg(),
         "beta_constraint": keras.constraints.MaxNorm(2.0),
     }
-    ours, theirs = built(OURS(**options)), built(KERAS(**options))
-    for mine, their in zip(ours.weights, theirs.weights, strict=True):
-        assert_close(array(mine), array(their), 0)
-        assert mine.constraint is their.constraint
+    ours, reference = built(OURS(**options)), built(KERAS(**options))
+    for weight, expected in zip(ours.weights, reference.weights, strict=True):
+        assert_close(array(weight), array(expected), 0)
+        assert weight.constraint is expected.constraint
     assert_close([array(loss) for loss in ours.losses], [3 * 1.5, 3 * 0.25], 1e-6)
-    assert_close([array(loss) for loss in theirs.losses], [3 * 1.5, 3 * 0.25], 1e-6)
+    assert_close([array(loss) for loss in reference.losses], [3 * 1.5, 3 * 0.25], 1e-6)
 
 
 def test_inference_is_the_default() -> None:
@@ -197,13 +197,13 @@ def test_frozen_layers_stay_as_they_are_in_fit() -> None:
 
 @pytest.mark.parametrize("renorm", [False, True])
 def test_momentum_may_be_changed(renorm: bool) -> None:
-    ours, theirs = OURS(renorm=renorm), KERAS(renorm=renorm)
-    for each in (ours, theirs):
-        each(images(), training=True)
-        each.momentum = 0.5
-        each(images(), training=True)
-    assert_close(array(ours.moving_mean), array(theirs.moving_mean), 1e-6)
-    assert_close(array(ours.moving_variance), array(theirs.moving_variance), 1e-6)
+    ours, reference = OURS(renorm=renorm), KERAS(renorm=renorm)
+    for member in (ours, reference):
+        member(images(), training=True)
+        member.momentum = 0.5
+        member(images(), training=True)
+    assert_close(array(ours.moving_mean), array(reference.moving_mean), 1e-6)
+    assert_close(array(ours.moving_variance), array(reference.moving_variance), 1e-6)
     # From 0: a hundredth of the way to the mean, then half of the rest.
     mean = images().mean((0, 1))
     assert_close(array(ours.moving_mean), mean * (1 - 0.99 * 0.5), 1e-6)
@@ -290,9 +290,9 @@ def test_a_failed_build_leaves_the_policy() -> None:
 
 
 def parameters(function: Any) -> list[tuple[str, Any, Any]]:
-    """Name, kind and default of each parameter but the last, `**kwargs`."""
-    found = inspect.signature(function).parameters.values()
-    return [(p.name, p.kind, p.default) for p in found if p.kind is not p.VAR_KEYWORD]
+    """Returns name, kind and default of each parameter but the last, `**kwargs`."""
+    values = inspect.signature(function).parameters.values()
+    return [(p.name, p.kind, p.default) for p in values if p.kind is not p.VAR_KEYWORD]
 
 
 def facts(variable: Any) -> tuple[Any, ...]:
@@ -314,7 +314,7 @@ def built(one: Any) -> Any:
 
 
 def filled(one: Any) -> Any:
-    """The layer with a different number in every place, positive as a variance must be."""
+    """Returns the layer with a different number in every place, positive as a variance must be."""
     rng = np.random.default_rng(1)
     for weight in built(one).weights:
         weight.assign(rng.uniform(0.5, 1.5, weight.shape))

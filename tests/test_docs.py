@@ -1,4 +1,4 @@
-"""What the docstrings say is run: their examples, and their formulas."""
+"""Runs the examples and the formulas of the docstrings."""
 
 import ast
 import doctest
@@ -15,31 +15,21 @@ import numpy.typing as npt
 import pytest
 
 import batchnorm
-from batchnorm import (
-    affine,
-    condition,
-    functional,
-    layer,
-    moving,
-    recipes,
-    reference,
-    renorm,
-    schedule,
-    spectral,
-    statistics,
-)
-from batchnorm.affine import Affine
+from batchnorm import functional, recipes, reference, spectral
 from batchnorm.models import gan
-from batchnorm.renorm import Renorm
-from batchnorm.statistics import Moments
-from batchnorm.train.gan import metrics
+from batchnorm.slots import condition, moving, pooled, renorm, schedule
+from batchnorm.slots.renorm import Renorm
+from batchnorm.stages import affine, moments, state
+from batchnorm.stages.affine import Affine
+from batchnorm.stages.moments import Moments
+from batchnorm_app.evaluate import metrics
 from tests import oracle
 from tests.compare import assert_close
 
 Array = npt.NDArray[Any]
 
 EXACT = 1e-12
-SINGLE = 1e-5  # for what is computed in float32 from numbers of a few units
+SINGLE = 1e-5  # for results in float32 from numbers of a few units
 
 SOURCE = Path(batchnorm.__file__).parent
 BACKENDS = {"tensorflow", "jax", "torch"}
@@ -47,37 +37,48 @@ BACKENDS = {"tensorflow", "jax", "torch"}
 
 def modules() -> dict[str, str]:
     """The text of every module that can be imported under this backend."""
-    paths = {path.relative_to(SOURCE.parent): path for path in sorted(SOURCE.rglob("*.py"))}
+    folders = (SOURCE, SOURCE.with_name("batchnorm_app"))
+    files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    paths = {path.relative_to(SOURCE.parent): path for path in files}
     names = {".".join(short.with_suffix("").parts): path for short, path in paths.items()}
-    others = BACKENDS - {keras.backend.backend()}
+    other_backends = BACKENDS - {keras.backend.backend()}
     return {
         name.removesuffix(".__init__"): path.read_text("utf-8")
         for name, path in names.items()
-        if not others & {*name.split(".")}
+        if not other_backends & {*name.split(".")}
     }
 
 
-@pytest.mark.parametrize("module", [name for name, text in modules().items() if ">>> " in text])
+# Their networks are compiled for seconds on JAX, and have tests there.
+NETWORKS = ("batchnorm.models", "batchnorm.blocks", "batchnorm_app")
+EXAMPLES = [
+    pytest.param(name, marks=pytest.mark.slow_on_jax) if name.startswith(NETWORKS) else name
+    for name, text in modules().items()
+    if ">>> " in text
+]
+
+
+@pytest.mark.parametrize("module", EXAMPLES)
 def test_examples(module: str) -> None:
     report: list[str] = []
-    runner, found = doctest.DocTestRunner(), 0
+    runner, count = doctest.DocTestRunner(), 0
     for example in doctest.DocTestFinder().find(importlib.import_module(module)):
-        found += len(example.examples)
+        count += len(example.examples)
         runner.run(example, out=report.append)
-    assert found
+    assert count
     assert runner.summarize(verbose=False).failed == 0, "".join(report)
 
 
 class Equation(NamedTuple):
     """One formula: a name or an expression, `=` or `+=`, and an expression."""
 
-    left: str
+    lhs: str
     sign: str
-    right: str
+    rhs: str
 
     def needs(self) -> set[str]:
-        defines = self.sign == "=" and self.left.isidentifier()
-        return names(self.right) if defines else names(self.left) | names(self.right)
+        defines = self.sign == "=" and self.lhs.isidentifier()
+        return names(self.rhs) if defines else names(self.lhs) | names(self.rhs)
 
 
 GREEK = {
@@ -94,9 +95,9 @@ GREEK = {
 
 
 def equations(docstring: str) -> list[Equation]:
-    """The formulas that stand before the arguments, a line or the parts of a line."""
+    """The formulas before the arguments, one a line or several apart on a line."""
     head = re.split(r"\n\s*(?:Args|Attributes|Returns|Raises|Example):\n", docstring)[0]
-    found = []
+    result = []
     for line in head.splitlines():
         for greek, name in GREEK.items():
             line = line.replace(greek, name)
@@ -106,9 +107,9 @@ def equations(docstring: str) -> list[Equation]:
         for part in re.split(r"[;,]\s{2,}", line):
             if match := re.fullmatch(r"(.+?) (\+?=) (.+)", part):
                 equation = Equation(*match.groups())
-                if parses(equation.left) and parses(equation.right):
-                    found.append(equation)
-    return found
+                if parses(equation.lhs) and parses(equation.rhs):
+                    result.append(equation)
+    return result
 
 
 def parses(expression: str) -> bool:
@@ -146,42 +147,43 @@ class Calls(ast.NodeTransformer):
         return node
 
 
-def value(expression: str, known: Mapping[str, Any]) -> Any:
+def value(expression: str, variables: Mapping[str, Any]) -> Any:
     tree = ast.fix_missing_locations(Calls().visit(ast.parse(expression, mode="eval")))
     functions = {f"call_{name}": function for name, function in FUNCTIONS.items()}
-    return eval(compile(tree, expression, "eval"), functions, dict(known))
+    return eval(compile(tree, expression, "eval"), functions, dict(variables))
 
 
 def solve(
-    docstring: str | None, instead: Mapping[str, Any] | None = None, **known: Any
+    docstring: str | None, instead: Mapping[str, Any] | None = None, **variables: Any
 ) -> dict[str, Any]:
-    """All that the formulas define, in whatever order they stand.
+    """Evaluates the formulas of a docstring, whatever their order; returns all variables.
 
-    They may redefine what is known, but not what is given instead of them. A formula with an
-    expression on its left is a claim, and must hold.
+    They may redefine a variable, but not one of `instead`. A formula with an expression on its
+    left is a claim, and must hold.
     """
     instead = instead or {}
-    left = [each for each in equations(docstring or "") if each.left not in instead]
-    assert left, "there is no formula"
-    known = {name: exact(given) for name, given in {**known, **instead}.items()}
-    while left:
-        ready = [equation for equation in left if equation.needs() <= known.keys()]
-        assert ready, f"{left} need more than {sorted(known)}"
+    formulas = equations(docstring or "")
+    pending = [equation for equation in formulas if equation.lhs not in instead]
+    assert pending, "there is no formula"
+    variables = {name: exact(number) for name, number in {**variables, **instead}.items()}
+    while pending:
+        ready = [equation for equation in pending if equation.needs() <= variables.keys()]
+        assert ready, f"{pending} need more than {sorted(variables)}"
         for equation in ready:
-            right = value(equation.right, known)
+            right = value(equation.rhs, variables)
             if equation.sign == "+=":
-                known[equation.left] = known[equation.left] + right
-            elif equation.left.isidentifier():
-                known[equation.left] = right
+                variables[equation.lhs] = variables[equation.lhs] + right
+            elif equation.lhs.isidentifier():
+                variables[equation.lhs] = right
             else:
-                assert_close(value(equation.left, known), right, EXACT)
-        left = [equation for equation in left if equation not in ready]
-    return known
+                assert_close(value(equation.lhs, variables), right, EXACT)
+        pending = [equation for equation in pending if equation not in ready]
+    return variables
 
 
-def exact(given: Any) -> Array:
-    """In float64, but for an array of whole numbers, which may be indices."""
-    values = np.asarray(given)
+def exact(numbers: Any) -> Array:
+    """Casts to float64, except for an array of integers, which may be indices."""
+    values = np.asarray(numbers)
     return values if values.ndim and values.dtype.kind == "i" else values.astype(np.float64)
 
 
@@ -195,25 +197,25 @@ EPSILON = 0.5  # large enough for its place in the formula to matter
 
 def test_moments() -> None:
     w = np.array([1, 2, 0, 1, 1, 0.5, 3, 1], "float32")[:, None]
-    formula = solve(statistics.moments.__doc__, x=X, w=w)
+    formula = solve(moments.moments.__doc__, x=X, w=w)
     expected = oracle.batch_norm(X, weights=w[:, 0])
     assert_close(formula["mean"], expected.mean, EXACT)
     assert_close(formula["variance"], expected.variance, EXACT)
-    measured = statistics.moments(tensor(X), [0], tensor(w))
+    measured = moments.moments(tensor(X), [0], tensor(w))
     assert_close(array(measured.mean), formula["mean"], SINGLE)
     assert_close(array(measured.variance), formula["variance"], SINGLE)
 
 
 def test_centre() -> None:
     expected = oracle.batch_norm(X)
-    solve(statistics.centre.__doc__, x=X)
+    solve(moments.centre.__doc__, x=X)
     # With the mean as it is, c is 0 and could stand anywhere: make m0 a bad one.
-    formula = solve(statistics.centre.__doc__, {"m0": expected.mean + 0.25}, x=X)
+    formula = solve(moments.centre.__doc__, {"m0": expected.mean + 0.25}, x=X)
     assert_close(formula["mean"], expected.mean, EXACT)
     assert_close(formula["variance"], expected.variance, EXACT)
-    deviation, (_, residual, measured) = statistics.centre(tensor(X), [0])
-    assert_close(array(deviation - residual), X - formula["mean"], SINGLE)
-    assert_close(array(measured.mean), formula["mean"], SINGLE)
+    deviation, measured = moments.centre(tensor(X), [0])
+    assert_close(array(deviation - measured.residual), X - formula["mean"], SINGLE)
+    assert_close(array(measured.rounded.mean), formula["mean"], SINGLE)
     assert_close(array(measured.variance), formula["variance"], SINGLE)
 
 
@@ -223,21 +225,34 @@ def test_merge() -> None:
         Moments(float(len(part)), part.mean(0, np.float64), part.var(0, np.float64))
         for part in parts
     ]
-    count, mean, variance = (np.stack(each) for each in zip(*measured, strict=True))
-    known: dict[str, Any] = {"n_i": count[:, None], "mean_i": mean, "variance_i": variance}
-    formula = solve(statistics.merge.__doc__, **known)
+    count, mean, variance = (np.stack(field) for field in zip(*measured, strict=True))
+    variables: dict[str, Any] = {"n_i": count[:, None], "mean_i": mean, "variance_i": variance}
+    formula = solve(moments.merge.__doc__, **variables)
     expected = oracle.batch_norm(X)
     assert_close(formula["count"], [8.0], EXACT)
     assert_close(formula["mean"], expected.mean, EXACT)
     assert_close(formula["variance"], expected.variance, EXACT)
     singles = [Moments(n, m.astype("float32"), v.astype("float32")) for n, m, v in measured]
-    merged = statistics.merge(*singles)
+    merged = moments.merge(*singles)
     assert_close(array(merged.mean), formula["mean"], SINGLE)
     assert_close(array(merged.variance), formula["variance"], SINGLE)
 
 
+def test_pooled() -> None:
+    parts = [X[:1], X[1:4], X[4:]]
+    n_i = np.array([[float(len(part))] for part in parts])
+    mean_i, variance_i = (np.stack([f(part, 0) for part in parts]) for f in (np.mean, np.var))
+    formula = solve(pooled.Pooled.__doc__, n_i=n_i, mean_i=mean_i, variance_i=variance_i)
+    values = {"moving_mean": MEAN, "moving_variance": VARIANCE, "moving_count": 0 * MEAN}
+    advanced = {name: tensor(value) for name, value in values.items()}
+    for batch in zip(n_i[:, 0], mean_i, variance_i, strict=True):
+        advanced = pooled.Pooled().advance(advanced, Moments(*map(tensor, batch)), None)
+    for name in ("mean", "variance"):
+        assert_close(array(advanced[f"moving_{name}"]), formula[name], SINGLE)
+
+
 NORMALIZING = {
-    "layer": layer.BatchNormalization.__doc__,
+    "layer": batchnorm.BatchNormalization.__doc__,
     "function": functional.batch_norm.__doc__,
     "from scratch": reference.__doc__,
     "train from scratch": reference.batch_norm_train.__doc__,
@@ -251,8 +266,14 @@ def test_normalizing(docstring: str, training: bool) -> None:
     expected = oracle.batch_norm(X, GAMMA, BETA, MEAN, VARIANCE, epsilon=EPSILON, training=training)
     if docstring == reference.__doc__ and not training:
         pytest.skip("this one defines the moments of the batch, too")
-    known: dict[str, Any] = {"x": X, "gamma": GAMMA, "beta": BETA, "epsilon": EPSILON, "m": len(X)}
-    formula = solve(docstring, mean=expected.mean, variance=expected.variance, **known)
+    variables: dict[str, Any] = {
+        "x": X,
+        "gamma": GAMMA,
+        "beta": BETA,
+        "epsilon": EPSILON,
+        "m": len(X),
+    }
+    formula = solve(docstring, mean=expected.mean, variance=expected.variance, **variables)
     assert_close(formula["y"], expected.y, EXACT)
     assert_close(formula["mean"], expected.mean, EXACT)
     assert_close(formula["variance"], expected.variance, EXACT)
@@ -261,16 +282,16 @@ def test_normalizing(docstring: str, training: bool) -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_normalizing_is_done_so(training: bool) -> None:
     mean, variance = (X.mean(0), X.var(0)) if training else (MEAN, VARIANCE)
-    known: dict[str, Any] = {"x": X, "gamma": GAMMA, "beta": BETA, "epsilon": EPSILON}
+    variables: dict[str, Any] = {"x": X, "gamma": GAMMA, "beta": BETA, "epsilon": EPSILON}
     state = {"moving_mean": MEAN, "moving_variance": VARIANCE}
     for docstring, y in (
         (
             functional.batch_norm.__doc__,
             batchnorm.batch_norm(X, state, GAMMA, BETA, training=training, epsilon=EPSILON)[0],
         ),
-        (layer.BatchNormalization.__doc__, trained_layer()(X, training=training)),
+        (batchnorm.BatchNormalization.__doc__, trained_layer()(X, training=training)),
     ):
-        formula = solve(docstring, mean=mean, variance=variance, **known)
+        formula = solve(docstring, mean=mean, variance=variance, **variables)
         assert_close(array(y), formula["y"], SINGLE)
 
 
@@ -279,9 +300,17 @@ def test_then() -> None:
     solve(affine.then.__doc__, x=X, a=a, b=b, c=c, e=e)
     scale, shift = affine.then(Affine(a, b), Affine(c, e))
     (claim,) = equations(affine.then.__doc__ or "")
-    known: dict[str, Any] = {"x": X, "a": a, "b": b, "c": c, "e": e, "scale": scale, "shift": shift}
+    variables: dict[str, Any] = {
+        "x": X,
+        "a": a,
+        "b": b,
+        "c": c,
+        "e": e,
+        "scale": scale,
+        "shift": shift,
+    }
     step = quoted(Affine.__doc__)
-    assert_close(value(step, known), value(claim.left, known), SINGLE)
+    assert_close(value(step, variables), value(claim.lhs, variables), SINGLE)
 
 
 @pytest.mark.parametrize("t", [1, 2, 7])
@@ -290,7 +319,7 @@ def test_averages_that_count(kind: Any, t: int) -> None:
     options: dict[str, Any] = {"momentum": 0.75} if kind is moving.ZeroDebiased else {}
     formula = solve(kind.__doc__, **options, batch=X.mean(0), moving=MEAN, t=t)
     rate = kind(**options).rate(tensor(np.array(t - 1, "float32")))
-    updated = moving.update(tensor(MEAN), tensor(X.mean(0)), rate)
+    updated = state.update(tensor(MEAN), tensor(X.mean(0)), rate)
     assert_close(array(updated), formula["moving"], SINGLE)
 
 
@@ -305,18 +334,18 @@ def test_average() -> None:
     groups = [X[:2], X[2:5], X[5:]]
     n_g = np.array([[2.0], [3.0], [3.0]])
     mean_g, variance_g = (np.stack([f(g, 0) for g in groups]) for f in (np.mean, np.var))
-    formula = solve(statistics.average.__doc__, n_g=n_g, mean_g=mean_g, variance_g=variance_g)
-    parts = [tensor(each.astype("float32")) for each in (n_g, mean_g, variance_g)]
-    measured = statistics.average(Moments(*parts))
+    formula = solve(moments.average.__doc__, n_g=n_g, mean_g=mean_g, variance_g=variance_g)
+    parts = [tensor(numbers.astype("float32")) for numbers in (n_g, mean_g, variance_g)]
+    measured = moments.average(Moments(*parts))
     assert_close(array(measured.mean), formula["mean"], SINGLE)
     assert_close(array(measured.variance), formula["variance"], SINGLE)
 
 
 def test_given() -> None:
-    known: dict[str, Any] = {"x": X, "scale": GAMMA, "shift": BETA, "epsilon": EPSILON}
-    formula = solve(condition.Given.__doc__, mean=X.mean(0), variance=X.var(0), **known)
-    made = batchnorm.BatchNormalization(affine=condition.Given(), epsilon=EPSILON)
-    y = made(X, training=True, condition=(GAMMA, BETA))
+    variables: dict[str, Any] = {"x": X, "scale": GAMMA, "shift": BETA, "epsilon": EPSILON}
+    formula = solve(condition.Given.__doc__, mean=X.mean(0), variance=X.var(0), **variables)
+    layer = batchnorm.BatchNormalization(affine=condition.Given(), epsilon=EPSILON)
+    y = layer(X, training=True, condition=(GAMMA, BETA))
     assert_close(array(y), formula["y"], SINGLE)
 
 
@@ -324,13 +353,13 @@ LABELS = np.array([2, 0, 0, 3, 2, 2, 0, 3])
 ROWS = np.random.default_rng(1).normal(size=(2, 4, 3)).astype("float32")  # of gamma and of beta
 
 
-def conditional(made: Any, vectors: Array) -> Array:
-    """What such a layer with these rows makes of X in training."""
-    if not made.built:
-        made.build(X.shape, vectors.shape)
-    for variable, value in zip(made.trainable_variables, ROWS, strict=False):
+def conditional(layer: Any, vectors: Array) -> Array:
+    """Returns the training output for X of a conditional layer with the tables of ROWS."""
+    if not layer.built:
+        layer.build(X.shape, vectors.shape)
+    for variable, value in zip(layer.trainable_variables, ROWS, strict=False):
         variable.assign(value)
-    return array(made(X, condition=vectors, training=True))
+    return array(layer(X, condition=vectors, training=True))
 
 
 @pytest.mark.parametrize("kind", ["slot", "recipe"])
@@ -338,45 +367,51 @@ def test_per_class(kind: str) -> None:
     options: dict[str, Any] = {"epsilon": EPSILON}
     docstring = condition.PerClass.__doc__
     if kind == "slot":
-        made = batchnorm.BatchNormalization(affine=condition.PerClass(4), **options)
+        layer = batchnorm.BatchNormalization(affine=condition.PerClass(4), **options)
     else:
         docstring = recipes.ConditionalBatchNormalization.__doc__
-        made = recipes.ConditionalBatchNormalization(4, **options)
-    known: dict[str, Any] = {"x": X, "gamma": ROWS[0], "beta": ROWS[1], **options}
+        layer = recipes.ConditionalBatchNormalization(4, **options)
+    variables: dict[str, Any] = {"x": X, "gamma": ROWS[0], "beta": ROWS[1], **options}
     mean, variance = X.mean(0, np.float64), X.var(0, np.float64)
-    formula = solve(docstring, mean=mean, variance=variance, labels=LABELS, **known)
+    formula = solve(docstring, mean=mean, variance=variance, labels=LABELS, **variables)
     expected = oracle.batch_norm(X, epsilon=EPSILON).y * ROWS[0][LABELS] + ROWS[1][LABELS]
     assert_close(formula["y"], expected, EXACT)
-    assert_close(conditional(made, LABELS.astype("int32")), formula["y"], SINGLE)
+    assert_close(conditional(layer, LABELS.astype("int32")), formula["y"], SINGLE)
 
 
 def test_mixtures_of_classes() -> None:
-    known = {"labels": np.random.default_rng(2).dirichlet(np.ones(4), 8).astype("float32")}
+    variables = {"labels": np.random.default_rng(2).dirichlet(np.ones(4), 8).astype("float32")}
     claims = re.findall(r"`(labels @ \w+)`", condition.PerClass.__doc__ or "")
-    scale, shift = (value(each, {**known, "gamma": ROWS[0], "beta": ROWS[1]}) for each in claims)
-    made = batchnorm.BatchNormalization(affine=condition.PerClass(4), epsilon=EPSILON)
+    scale, shift = (
+        value(claim, {**variables, "gamma": ROWS[0], "beta": ROWS[1]}) for claim in claims
+    )
+    layer = batchnorm.BatchNormalization(affine=condition.PerClass(4), epsilon=EPSILON)
     y = oracle.batch_norm(X, scale, shift, epsilon=EPSILON).y
-    assert_close(conditional(made, known["labels"]), y, SINGLE)
+    assert_close(conditional(layer, variables["labels"]), y, SINGLE)
 
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_from_embedding(bias: bool) -> None:
     vectors = np.random.default_rng(2).normal(size=(8, 4)).astype("float32")
     biases = np.array([[0.5, -1.0, 2.0], [1.0, 0.25, -3.0]], "float32") * bias
-    known: dict[str, Any] = {"x": X, "gamma": ROWS[0], "beta": ROWS[1], "epsilon": EPSILON}
-    known |= {"mean": X.mean(0, np.float64), "variance": X.var(0, np.float64), "vectors": vectors}
-    known |= {"gamma_bias": biases[0], "beta_bias": biases[1]}
+    variables: dict[str, Any] = {"x": X, "gamma": ROWS[0], "beta": ROWS[1], "epsilon": EPSILON}
+    variables |= {
+        "mean": X.mean(0, np.float64),
+        "variance": X.var(0, np.float64),
+        "vectors": vectors,
+    }
+    variables |= {"gamma_bias": biases[0], "beta_bias": biases[1]}
     for offset in (1.0, 0.25):
-        formula = solve(condition.FromEmbedding.__doc__, offset=offset, **known)
-        scale, shift = (vectors.astype("float64") @ each.astype("float64") for each in ROWS)
+        formula = solve(condition.FromEmbedding.__doc__, offset=offset, **variables)
+        scale, shift = (vectors.astype("float64") @ table.astype("float64") for table in ROWS)
         gamma, beta = offset + scale + biases[0], shift + biases[1]
         assert_close(formula["y"], oracle.batch_norm(X, gamma, beta, epsilon=EPSILON).y, EXACT)
         slot = condition.FromEmbedding(offset=offset, bias=bias)
-        made = batchnorm.BatchNormalization(affine=slot, epsilon=EPSILON)
-        made.build(X.shape, vectors.shape)
+        layer = batchnorm.BatchNormalization(affine=slot, epsilon=EPSILON)
+        layer.build(X.shape, vectors.shape)
         for name, value in (("gamma_bias", biases[0]), ("beta_bias", biases[1])) if bias else ():
-            getattr(made, name).assign(value)
-        assert_close(conditional(made, vectors), formula["y"], SINGLE)
+            getattr(layer, name).assign(value)
+        assert_close(conditional(layer, vectors), formula["y"], SINGLE)
 
 
 def test_exponential() -> None:
@@ -385,10 +420,10 @@ def test_exponential() -> None:
     expected = oracle.batch_norm(X, None, None, MEAN, momentum=momentum).moving_mean
     assert_close(formula["moving"], expected, SINGLE)
     rate = moving.Exponential(momentum).rate(None)
-    updated = moving.update(tensor(MEAN), tensor(X.mean(0)), rate)
+    updated = state.update(tensor(MEAN), tensor(X.mean(0)), rate)
     assert_close(array(updated), formula["moving"], SINGLE)
-    known = {"moving": MEAN, "batch": X.mean(0), "rate": rate}
-    assert_close(value(quoted(moving.update.__doc__), known), formula["moving"], SINGLE)
+    variables = {"moving": MEAN, "batch": X.mean(0), "rate": rate}
+    assert_close(value(quoted(state.update.__doc__), variables), formula["moving"], SINGLE)
 
 
 @pytest.mark.parametrize(
@@ -408,15 +443,15 @@ def test_renorm(limits: dict[str, Any]) -> None:
     running: dict[str, Any] = {name: state[name] for name in ("renorm_mean", "renorm_stddev")}
     mean, variance = oracle.batch_norm(X)[1:3]
     unlimited = {"rmin": 0.0, "rmax": np.inf, "dmax": np.inf}
-    known: dict[str, Any] = {"x": X, "mean": mean, "variance": variance, "epsilon": EPSILON}
-    formula = solve(renorm.Renorm.__doc__, **known, **running, **(unlimited | limits))
+    variables: dict[str, Any] = {"x": X, "mean": mean, "variance": variance, "epsilon": EPSILON}
+    formula = solve(renorm.Renorm.__doc__, **variables, **running, **(unlimited | limits))
     expected = oracle.renorm(
         X, None, None, MEAN, VARIANCE**0.5, **running, **limits, epsilon=EPSILON
     )
     for name in ("r", "d", "y"):
         assert_close(formula[name], getattr(expected, name), EXACT)
     option = Renorm(**limits)
-    measured = statistics.centre(tensor(X), [0])[1].about(tensor(running["renorm_mean"]))
+    measured = moments.centre(tensor(X), [0])[1].measured_from(tensor(running["renorm_mean"]))
     r, d = option.correction(measured, tensor(running["renorm_stddev"]), None, EPSILON)
     assert_close(array(r), formula["r"], SINGLE)
     assert_close(array(d), formula["d"], SINGLE)
@@ -427,34 +462,40 @@ def test_renorm(limits: dict[str, Any]) -> None:
 def test_spectral() -> None:
     kernel, u, bias = X[:3, :2], np.array([0.6, 0.8]), np.array([1.0, 2.0])
     formula = solve(spectral.SpectralNormalization.__doc__, x=X, kernel=kernel, u=u, bias=bias)
-    made = spectral.SpectralNormalization(keras.layers.Dense(2))
-    made.build(X.shape)
-    for variable, known in zip((made.u, *made.layer.variables), (u, kernel, bias), strict=True):
-        variable.assign(known)
-    assert_close(array(made(X, training=True)), formula["y"], SINGLE)
-    assert_close(array(made.u), formula["u"], SINGLE)
+    layer = spectral.SpectralNormalization(keras.layers.Dense(2))
+    layer.build(X.shape)
+    variables = (layer.u, *layer.layer.variables)
+    for variable, numbers in zip(variables, (u, kernel, bias), strict=True):
+        variable.assign(numbers)
+    assert_close(array(layer(X, training=True)), formula["y"], SINGLE)
+    assert_close(array(layer.u), formula["u"], SINGLE)
 
 
 def test_losses_of_a_gan() -> None:
-    real, made = X[:, 0], X[:, 1]
-    losses = ((gan.discriminator_loss, (real, made)), (gan.generator_loss, (made,)))
+    real, generated = X[:, 0], X[:, 1]
+    losses: tuple[tuple[Any, tuple[Array, ...]], ...] = (
+        (gan.discriminator_loss, (real, generated)),
+        (gan.generator_loss, (generated,)),
+    )
     for loss, scores in losses:
-        formula = solve(loss.__doc__, real=real, made=made)
+        names = inspect.signature(loss).parameters
+        variables: dict[str, Any] = dict(zip(names, scores, strict=True))
+        formula = solve(loss.__doc__, **variables)
         assert_close(array(loss(*map(tensor, scores))), formula["loss"], SINGLE)
 
 
 def test_frechet_distance() -> None:
     other = X[:5] @ np.array([[2.0, 0.5, 0.0], [0.0, 1.0, 0.3], [0.1, 0.0, 1.5]]) - 1
-    known: dict[str, Any] = {"m": X.mean(0), "n": other.mean(0), "S": np.cov(X.T)}
-    formula = solve(metrics.frechet_distance.__doc__, **known, T=np.cov(other.T))
+    variables: dict[str, Any] = {"m": X.mean(0), "n": other.mean(0), "S": np.cov(X.T)}
+    formula = solve(metrics.frechet_distance.__doc__, **variables, T=np.cov(other.T))
     assert_close(metrics.frechet_distance(X, other), formula["distance"], SINGLE)
 
 
 def root(matrix: Array) -> Array:
-    """The root of a product of two covariances, whose eigenvalues are from 0."""
+    """The root of a product of two covariances, whose eigenvalues are not negative."""
     values, vectors = np.linalg.eig(matrix)
-    made: Array = (vectors * np.sqrt(values)) @ np.linalg.inv(vectors)
-    return made
+    result: Array = (vectors * np.sqrt(values)) @ np.linalg.inv(vectors)
+    return result
 
 
 @pytest.mark.parametrize(
@@ -479,29 +520,30 @@ def test_a_wrong_claim_would_be_found() -> None:
 
 # Every docstring that has a formula, and so a test above.
 TESTED = {
-    "batchnorm.condition.FromEmbedding",
-    "batchnorm.condition.Given",
-    "batchnorm.condition.PerClass",
-    "batchnorm.affine.then",
+    "batchnorm.slots.condition.FromEmbedding",
+    "batchnorm.slots.condition.Given",
+    "batchnorm.slots.condition.PerClass",
+    "batchnorm.stages.affine.then",
     "batchnorm.functional.batch_norm",
     "batchnorm.layer.BatchNormalization",
     "batchnorm.models.gan.discriminator_loss",
     "batchnorm.models.gan.generator_loss",
-    "batchnorm.moving.Cumulative",
-    "batchnorm.moving.Exponential",
-    "batchnorm.moving.ZeroDebiased",
+    "batchnorm.slots.moving.Cumulative",
+    "batchnorm.slots.moving.Exponential",
+    "batchnorm.slots.moving.ZeroDebiased",
     "batchnorm.recipes.ConditionalBatchNormalization",
     "batchnorm.reference",
     "batchnorm.reference.batch_norm_infer",
     "batchnorm.reference.batch_norm_train",
-    "batchnorm.renorm.Renorm",
-    "batchnorm.schedule.Ramp",
+    "batchnorm.slots.pooled.Pooled",
+    "batchnorm.slots.renorm.Renorm",
+    "batchnorm.slots.schedule.Ramp",
     "batchnorm.spectral.SpectralNormalization",
-    "batchnorm.statistics.average",
-    "batchnorm.statistics.centre",
-    "batchnorm.statistics.merge",
-    "batchnorm.statistics.moments",
-    "batchnorm.train.gan.metrics.frechet_distance",
+    "batchnorm.stages.moments.average",
+    "batchnorm.stages.moments.centre",
+    "batchnorm.stages.moments.merge",
+    "batchnorm.stages.moments.moments",
+    "batchnorm_app.evaluate.metrics.frechet_distance",
 }
 # Those of graph code are in tests/contrib/test_formulas.py.
 if keras.backend.backend() == "tensorflow":
@@ -516,8 +558,8 @@ if keras.backend.backend() == "tensorflow":
 
 
 def test_no_formula_goes_untested() -> None:
-    found = {name for module in modules().items() for name in with_formulas(*module)}
-    assert found == TESTED
+    documented = {name for module in modules().items() for name in with_formulas(*module)}
+    assert documented == TESTED
 
 
 def with_formulas(module: str, text: str) -> Iterator[str]:
@@ -528,14 +570,14 @@ def with_formulas(module: str, text: str) -> Iterator[str]:
 
 
 def trained_layer() -> Any:
-    made = batchnorm.BatchNormalization(epsilon=EPSILON)
-    made.build(X.shape)
-    made.set_weights([GAMMA, BETA, MEAN, VARIANCE])
-    return made
+    layer = batchnorm.BatchNormalization(epsilon=EPSILON)
+    layer.build(X.shape)
+    layer.set_weights([GAMMA, BETA, MEAN, VARIANCE])
+    return layer
 
 
 def quoted(docstring: str | None) -> str:
-    """The first thing in a docstring that stands in backquotes."""
+    """The first text in backquotes of a docstring."""
     match = re.search(r"`([^`]+)`", docstring or "")
     assert match
     return match[1]

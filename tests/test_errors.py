@@ -1,4 +1,4 @@
-"""Bad input: what came, what is allowed, how to mend it."""
+"""Errors for bad input: the value received, the values allowed, and the fix."""
 
 import re
 from collections.abc import Callable
@@ -17,16 +17,18 @@ from batchnorm import (
     Ghost,
     Given,
     PerClass,
+    Pooled,
     Ramp,
     Renorm,
     ZeroDebiased,
     batch_norm,
-    combinations,
 )
+from batchnorm.slots import combinations
 from tests.compare import assert_close
 from tests.differentiate import BACKEND, MODES, compiled, precision, tensors, to_numpy
 
-DEFAULTS = {name: each.default for name, each in signature(BatchNormalization).parameters.items()}
+PARAMETERS = signature(BatchNormalization).parameters
+DEFAULTS = {name: parameter.default for name, parameter in PARAMETERS.items()}
 STATE = {"moving_mean": np.zeros(3, "float32"), "moving_variance": np.ones(3, "float32")}
 
 
@@ -90,17 +92,20 @@ def test_the_constructor_refuses(arguments: dict[str, Any], message: str) -> Non
         (lambda: Renorm(rmax=lambda step: 3.0), "rmax should be .*LearningRateSchedule; received"),
         (lambda: Renorm(dmax=-0.1), "dmax should be non-negative, .*received -0.1"),
         (lambda: Renorm(momentum=1.0), "momentum should be .*received 1.0"),
-        (lambda: Ghost(0), "size must be a whole number .* Received 0"),
+        (lambda: Ghost(0), "size must be a positive integer.* Received 0"),
         (
             lambda: Ghost(2.0),  # type: ignore[arg-type]
-            "size must be a whole number .* Received 2.0",
+            "size must be a positive integer.* Received 2.0",
         ),
-        (lambda: Ghost(True), "size must be a whole number .* Received True"),
-        (lambda: PerClass(0), r"PerClass\(classes\) must be a whole number from 1; received 0"),
-        (lambda: PerClass(True), r"whole number from 1; received True. How many classes are there"),
+        (lambda: Ghost(True), "size must be a positive integer.* Received True"),
+        (lambda: PerClass(0), r"PerClass\(classes\) must be a positive integer; received 0"),
+        (lambda: PerClass(True), r"positive integer; received True. How many classes are there"),
         (lambda: PerClass(2.0), r"received 2.0"),  # type: ignore[arg-type]
         (lambda: ConditionalBatchNormalization(-1), r"PerClass\(classes\) must be .*received -1"),
-        (lambda: FromEmbedding(0), r"FromEmbedding\(units\) must be a whole .*received 0. None"),
+        (
+            lambda: FromEmbedding(0),
+            r"FromEmbedding\(units\) must be a positive .*received 0. None",
+        ),
         (lambda: FromEmbedding(2.5), "received 2.5"),  # type: ignore[arg-type]
         (lambda: FromEmbedding(initializer=None), r"\(initializer\) must say how the matrices"),
         (lambda: FromEmbedding(initializer="glorp"), "glorp"),
@@ -126,6 +131,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"moving": ZeroDebiased(0.9), "momentum": 0.9}, r"moving=Exponential\(0.9\)"),
     ({"renorm": Renorm(), "renorm_clipping": {"rmax": 3.0}}, "those of the object"),
     ({"renorm": Renorm(), "renorm_momentum": 0.9}, "those of the object"),
+    ({"renorm": True, "moving": Pooled()}, "Pooled has none"),
     ({"affine": Given(), "center": False}, "gamma and a beta, and the layer then has none"),
     ({"affine": Given(), "gamma_initializer": "zeros"}, "gamma and a beta"),
     ({"affine": Given(), "beta_regularizer": "l2"}, "gamma and a beta"),
@@ -141,7 +147,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED)
 def test_what_has_no_meaning_together(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"have no meaning together: .*{message}"):
+    with pytest.raises(ValueError, match=f"cannot be combined: .*{message}"):
         BatchNormalization(**arguments)
 
 
@@ -149,7 +155,7 @@ def test_every_line_of_the_table_is_tested() -> None:
     for line in combinations.REFUSED:
         assert any(
             line.applies({**DEFAULTS, **arguments}, set(arguments)) for arguments, _ in REFUSED
-        ), line.given
+        ), line.combination
 
 
 @pytest.mark.parametrize(
@@ -168,7 +174,7 @@ def test_what_has_a_meaning_together(arguments: dict[str, Any]) -> None:
 @pytest.mark.parametrize("slot", [{"statistics": Ghost(2)}, {"affine": PerClass(4)}], ids=str)
 def test_a_channel_axis_that_is_counted_from_the_end(slot: dict[str, Any]) -> None:
     """Of square inputs, where one row per sample would fit as one per channel."""
-    with pytest.raises(ValueError, match="have no meaning together: .*channels and not samples"):
+    with pytest.raises(ValueError, match="cannot be combined: .*channels and not samples"):
         BatchNormalization(axis=-2, **slot).build((4, 4))
     with pytest.raises(ValueError, match="Ghost cuts the batch along axis 0"):
         batch_norm(np.ones((3, 4)), STATE, training=True, axis=-2, statistics=Ghost(2))
@@ -242,11 +248,11 @@ def test_integers_are_computed_in_float32() -> None:
 @pytest.mark.parametrize("bad", [-1.0, float("nan")])
 def test_a_negative_weight(name: str, bad: float) -> None:
     x, weights = np.ones((2, 4, 3), "float32"), np.array([[1, 1, bad, 1], [1, 1, 1, 1]], "float32")
-    given: dict[str, Any] = {name: weights}
+    options: dict[str, Any] = {name: weights}
     with pytest.raises(ValueError, match=f"{name} must not be negative, and holds {bad}"):
-        BatchNormalization()(x, training=True, **given)
+        BatchNormalization()(x, training=True, **options)
     with pytest.raises(ValueError, match=f"{name} must not be negative"):
-        batch_norm(x, STATE, training=True, **given)
+        batch_norm(x, STATE, training=True, **options)
 
 
 @pytest.mark.parametrize("mode", [mode for mode in (*MODES, "compile") if mode != "eager"])
@@ -300,9 +306,9 @@ def test_an_adjustment_that_returns_the_wrong_thing(mode: str, adjusted: Any, me
 @pytest.mark.parametrize("shape", [(1,), (4,), (2, 4), (3, 3), (2, 3, 4), (2, 1, 1, 3)])
 def test_a_parameter_that_does_not_fit(name: str, shape: tuple[int, ...]) -> None:
     x = np.ones((2, 4, 3), "float32")
-    given: dict[str, Any] = {name: np.ones(shape, "float32")}
+    options: dict[str, Any] = {name: np.ones(shape, "float32")}
     with pytest.raises(ValueError, match=rf"{name} of shape .* does not fit .*\(2, 3\) per sample"):
-        batch_norm(x, STATE, **given)
+        batch_norm(x, STATE, **options)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -313,12 +319,12 @@ def test_conditions_that_do_not_fit(training: bool) -> None:
         layer(x, condition=np.ones(3), training=training)
     named = r" of condition=\(scale, shift\) of shape "
     for shape in ((4,), (2, 4), (3, 5, 3), (2, 3, 5), (2, 1, 1, 3)):
-        given = np.ones(shape, "float32"), np.ones(3, "float32")
+        pair = np.ones(shape, "float32"), np.ones(3, "float32")
         message = rf"The scale{named}{re.escape(str(shape))} does not fit .* map, \(2, 5, 3\), with"
         with pytest.raises(ValueError, match=message):
-            layer(x, condition=given, training=training)
+            layer(x, condition=pair, training=training)
         with pytest.raises(ValueError, match=f"The shift{named}"):
-            layer(x, condition=given[::-1], training=training)
+            layer(x, condition=pair[::-1], training=training)
 
 
 CONDITIONAL = {
@@ -409,9 +415,13 @@ def test_numbers_of_numpy_are_numbers() -> None:
     axes: list[tuple[Any, Any]] = [(np.int64(1), 1), (np.array([1, 2]), (1, 2)), ([np.int32(2)], 2)]
     flags: dict[str, Any] = {"center": np.bool_(False), "scale": 1}
     for axis, own in axes:
-        made: Any = BatchNormalization(axis=axis, **flags)
-        assert made.axis == own and made.get_config()["center"] is False and made.scale is True
-        made.build((2, 3, 4))
+        normalization: Any = BatchNormalization(axis=axis, **flags)
+        assert (
+            normalization.axis == own
+            and normalization.get_config()["center"] is False
+            and normalization.scale is True
+        )
+        normalization.build((2, 3, 4))
     y, _ = batch_norm(np.ones((2, 3, 4), "float32"), STATE, axis=np.int64(1))  # type: ignore[arg-type]
     assert y.shape == (2, 3, 4)
 

@@ -1,6 +1,6 @@
 """Models exported from TensorFlow: the operations of Keras's own layer, and more digits.
 
-What is counted is left after the optimization of ONNX Runtime and LiteRT.
+Operations are counted after the optimizations of ONNX Runtime and LiteRT.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 # TensorFlow 2.21 has LiteRT, and says that it will be a package of its own.
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 
-KNOWN, UNKNOWN = (56, 56), (None, None)  # so large that other code serves training
+STATIC, DYNAMIC = (56, 56), (None, None)  # so large that other code serves training
 CHANNELS = 4
 
 
@@ -60,7 +60,7 @@ def set_weights(model: Any, block: str, mean: float) -> None:
 
 
 def inputs_and_outputs(model: Any, block: str, mean: float) -> tuple[Array, Array]:
-    """x, and y in float64."""
+    """Returns x, and y in float64."""
     x = np.random.default_rng(1).normal(0 if block == "after" else mean, 1, (2, 56, 56, CHANNELS))
     x = x.astype("float32")
     gamma, beta, center, square = map(to_numpy, model.get_layer("normalization").weights)
@@ -92,7 +92,7 @@ def to_onnx_runtime(model: Any, folder: Path) -> Exported:
 
 
 def to_lite(model: Any, samples: Array | None = None) -> bytes:
-    """The file; of 8-bit integers where there are samples."""
+    """Returns the file, quantized to 8-bit integers if there are samples."""
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     if samples is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -139,7 +139,7 @@ def arithmetic(operations: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("mean", [0.5, 1e4])
-@pytest.mark.parametrize("sizes", [KNOWN, UNKNOWN])
+@pytest.mark.parametrize("sizes", [STATIC, DYNAMIC])
 def test_nothing_is_left_after_a_convolution(
     sizes: Any, mean: float, counts_of_keras: Any, tmp_path: Path
 ) -> None:
@@ -153,7 +153,7 @@ def test_nothing_is_left_after_a_convolution(
         assert_close(runtime.run(x), y, 1e-5)
 
 
-@pytest.mark.parametrize("sizes, mean", [(KNOWN, 0.5), (UNKNOWN, 0.5), (UNKNOWN, 1e4)])
+@pytest.mark.parametrize("sizes, mean", [(STATIC, 0.5), (DYNAMIC, 0.5), (DYNAMIC, 1e4)])
 def test_before_a_convolution(
     sizes: Any, mean: float, counts_of_keras: Any, tmp_path: Path
 ) -> None:
@@ -193,7 +193,7 @@ def test_the_size_of_a_file_of_integers() -> None:
 
 @pytest.mark.parametrize("mean", [0.5, 1e6])
 def test_a_saved_model(mean: float, tmp_path: Path) -> None:
-    model = model_of(BatchNormalization, "alone", UNKNOWN)
+    model = model_of(BatchNormalization, "alone", DYNAMIC)
     set_weights(model, "alone", mean)
     x, y = inputs_and_outputs(model, "alone", mean)
     model.export(tmp_path / "model", verbose=False)

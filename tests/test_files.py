@@ -45,9 +45,9 @@ def sequential(layer: Normalization, **options: Any) -> Any:
 
 def functional(layer: Normalization, **options: Any) -> Any:
     inputs = keras.Input(SHAPE)
-    left = layer(**options)(keras.layers.Conv2D(4, 3, padding="same")(inputs))
-    right = layer(axis=1, **options)(inputs)
-    both = keras.layers.Concatenate()([left, right])
+    first = layer(**options)(keras.layers.Conv2D(4, 3, padding="same")(inputs))
+    second = layer(axis=1, **options)(inputs)
+    both = keras.layers.Concatenate()([first, second])
     return keras.Model(inputs, layer(**options)(keras.layers.GlobalAveragePooling2D()(both)))
 
 
@@ -104,8 +104,8 @@ def save_h5(model: Any, folder: Path) -> Path:
 def save_old_weights(model: Any, folder: Path) -> Path:
     """The file that tf.keras's `save_weights("x.h5")` wrote; Keras 3 only reads it."""
     path = folder / "weights.h5"
-    with h5py.File(save_h5(model, folder)) as whole, h5py.File(path, "w") as weights:
-        group = whole["model_weights"]
+    with h5py.File(save_h5(model, folder)) as model_file, h5py.File(path, "w") as weights:
+        group = model_file["model_weights"]
         for name, value in group.attrs.items():
             weights.attrs[name] = value
         for name in group:
@@ -171,9 +171,9 @@ def test_load_weights_in_half_precision(
     """Keras's layer has half-precision weights then, and ours float32 ones of the same values."""
     source, target = filled(mixed_up(saved, dtype), 1), filled(mixed_up(loaded, dtype), 2)
     target.load_weights(save(source, tmp_path))
-    for found, wanted in zip(target.weights, source.weights, strict=True):
-        expected = keras.ops.cast(wanted, found.dtype)
-        assert array(keras.ops.equal(found, expected)).all()
+    for weight, original in zip(target.weights, source.weights, strict=True):
+        expected = keras.ops.cast(original, weight.dtype)
+        assert array(keras.ops.equal(weight, expected)).all()
 
 
 @both_ways
@@ -211,9 +211,9 @@ def test_load_model_revives_ours(
 ) -> None:
     source = filled(make(OURS), 1)
     revived = keras.saving.load_model(save(source, tmp_path))
-    found, expected = normalizations(revived), normalizations(source)
-    assert [type(layer) for layer in found] == [OURS] * len(expected)
-    assert [layer.get_config() for layer in found] == [layer.get_config() for layer in expected]
+    actual, expected = normalizations(revived), normalizations(source)
+    assert [type(layer) for layer in actual] == [OURS] * len(expected)
+    assert [layer.get_config() for layer in actual] == [layer.get_config() for layer in expected]
     assert_same_weights(revived, source)
     assert_same_outputs(revived, source, exactly=True)
 
@@ -253,8 +253,8 @@ assert type(layer) is batchnorm.BatchNormalization, type(layer)
 assert layer.moving == batchnorm.Exponential(0.9), layer.moving
 print("revived")
 """
-    others = {"tensorflow", "jax", "torch"} - {keras.backend.backend()}
-    assert output_of(program, *others, folder=tmp_path).split()[-1] == "revived"
+    other_backends = {"tensorflow", "jax", "torch"} - {keras.backend.backend()}
+    assert output_of(program, *other_backends, folder=tmp_path).split()[-1] == "revived"
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
@@ -297,10 +297,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("made", [KERAS, OURS], ids=["by-keras", "by-ours"])
+@pytest.mark.parametrize("layer_class", [KERAS, OURS], ids=["by-keras", "by-ours"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_configurations_are_shared(options: dict[str, Any], made: Any) -> None:
-    config = made(**options).get_config()
+def test_configurations_are_shared(options: dict[str, Any], layer_class: Any) -> None:
+    config = layer_class(**options).get_config()
     for kind in (KERAS, OURS):
         assert kind.from_config(config).get_config() == config
     as_text = json.loads(json.dumps(config))
@@ -353,7 +353,7 @@ def outputs(model: Any) -> Array:
 
 
 def filled(model: Any, seed: int) -> Any:
-    """The model with a different number in every place, positive as a variance must be."""
+    """Returns the model with a different number in every place, positive as a variance must be."""
     rng = np.random.default_rng(seed)
     for weight in model.weights:
         weight.assign(rng.uniform(0.5, 1.5, weight.shape))
@@ -361,7 +361,7 @@ def filled(model: Any, seed: int) -> Any:
 
 
 def normalizations(model: Any) -> list[Any]:
-    """Those of the model and of the models within it."""
+    """Returns the normalization layers of a model and of the models within it."""
     within = [normalizations(layer) for layer in model.layers if hasattr(layer, "layers")]
     return sum(within, [layer for layer in model.layers if isinstance(layer, KERAS)])
 
@@ -369,9 +369,9 @@ def normalizations(model: Any) -> list[Any]:
 def assert_same_weights(actual: Any, expected: Any) -> None:
     """Bit for bit, in the same order and under the same names."""
     assert [weight.name for weight in actual.weights] == [w.name for w in expected.weights]
-    for found, wanted in zip(actual.get_weights(), expected.get_weights(), strict=True):
-        assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
-        assert found.tobytes() == wanted.tobytes()
+    for weight, original in zip(actual.get_weights(), expected.get_weights(), strict=True):
+        assert (weight.dtype, weight.shape) == (original.dtype, original.shape)
+        assert weight.tobytes() == original.tobytes()
 
 
 def assert_same_outputs(actual: Any, expected: Any, exactly: bool = False) -> None:

@@ -85,14 +85,14 @@ def test_slots(slot: str) -> None:
         layer = layer_of(options)
         weighed = {} if weights is None else {"sample_weight": tensors([weights])[0]}
         y = called(layer, tensors([X])[0], **weighed)
-        found = {v.name: to_numpy(v.value) for v in layer.non_trainable_variables}
-    state = {name: value for name, value in STATE.items() if name in found}
+        values = {v.name: to_numpy(v.value) for v in layer.non_trainable_variables}
+    state = {name: value for name, value in STATE.items() if name in values}
     gamma, beta = (rows[0] for rows in ROWS)
     right = oracle.step(X, state, gamma, beta, **{"rate": RATE, "weights": weights, **same})
     assert y.dtype == "float64"
     assert_close(y, right.y, 1e-14)
     for name, value in right.state.items():
-        assert_close(found[name], value, 1e-14)
+        assert_close(values[name], value, 1e-14)
 
 
 def normalized(training: bool) -> Array:
@@ -117,14 +117,14 @@ def test_conditions(name: str, training: bool = True) -> None:
         layer.build(SHAPE, None if name in ("numbers", "given rows") else np.shape(condition))
         for place, variable in enumerate(layer.trainable_variables):
             variable.assign(ROWS[place])
-        for each in NAMES[:2]:
-            getattr(layer, each).assign(STATE[each])
-        given = condition
+        for variable in NAMES[:2]:
+            getattr(layer, variable).assign(STATE[variable])
+        converted = condition
         if name != "numbers":
             pair = isinstance(condition, tuple)
-            given = tuple(tensors(condition)) if pair else tensors([condition])[0]
-        y = called(layer, tensors([X])[0], training, condition=given)
-    rows = (np.reshape(each, (-1, 1, 3)) if np.ndim(each) else each for each in (scale, shift))
+            converted = tuple(tensors(condition)) if pair else tensors([condition])[0]
+        y = called(layer, tensors([X])[0], training, condition=converted)
+    rows = (np.reshape(value, (-1, 1, 3)) if np.ndim(value) else value for value in (scale, shift))
     multiplied, added = rows
     assert_close(y, normalized(training) * multiplied + added, 1e-14)
 

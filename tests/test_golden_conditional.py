@@ -16,10 +16,10 @@ pytestmark = pytest.mark.skipif(
     not FOLDER.is_dir(), reason=f"the golden numbers are not here: {FOLDER} is absent"
 )
 
-# The others are blocks of convolutions and such layers.
+# The rest are blocks of convolutions and conditional layers.
 REPLAYED = [id for id in conditional() if id.startswith("cbn")]
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
-# What the layer is given and what it owns, and what the file calls them.
+# The layer's inputs and parameters, and their keys in the file.
 NAMES = {
     "inputs": ("x",),
     "condition": ("labels", "soft_labels", "cond"),
@@ -29,21 +29,21 @@ NAMES = {
 
 
 def named(case: Case, name: str) -> str:
-    """What the file calls it."""
-    (found,) = (theirs for theirs in NAMES.get(name, (name,)) if theirs in case.arrays)
-    return found
+    """The key of an array in the file."""
+    (key,) = (key for key in NAMES.get(name, (name,)) if key in case.arrays)
+    return key
 
 
-def made(case: Case, unbiased: bool, dtype: str) -> BatchNormalization:
-    """The layer that the case describes, with the weights and the moving statistics of the case."""
-    about, arrays = case.about, case.arrays
-    linear = about["kind"] == "cbn_linear"
+def layer_for(case: Case, unbiased: bool, dtype: str) -> BatchNormalization:
+    """The layer of the case, with its weights and moving statistics."""
+    record, arrays = case.record, case.arrays
+    linear = record["kind"] == "cbn_linear"
     layer = BatchNormalization(
-        epsilon=about["epsilon"],
-        moving=Exponential(about["decay"], unbiased=unbiased),
-        affine=FromEmbedding(offset=about["gamma_offset"])
+        epsilon=record["epsilon"],
+        moving=Exponential(record["decay"], unbiased=unbiased),
+        affine=FromEmbedding(offset=record["gamma_offset"])
         if linear
-        else PerClass(about["num_classes"]),
+        else PerClass(record["num_classes"]),
         dtype=dtype,
     )
     layer.build(arrays["x"].shape, arrays[named(case, "condition")].shape)
@@ -54,61 +54,61 @@ def made(case: Case, unbiased: bool, dtype: str) -> BatchNormalization:
 
 
 def run(layer: BatchNormalization, training: bool, values: dict[str, Any], g: Any) -> Any:
-    """y, the moving statistics after it, and by name the gradients of sum(y * g)."""
+    """Returns y, the moving statistics after it, and by name the gradients of sum(y * g)."""
     fixed = [variable.value for variable in layer.non_trainable_variables]
     floats = [name for name, value in values.items() if "int" not in str(value.dtype)]
 
     def step(values: dict[str, Any]) -> Any:
         def forward(*sought: Any) -> Any:
-            known = values | dict(zip(floats, sought, strict=True))
-            given = {"training": training, "condition": known["condition"]}
-            weights = [known["gamma"], known["beta"]]
-            return layer.stateless_call(weights, fixed, known["inputs"], **given)
+            arguments = values | dict(zip(floats, sought, strict=True))
+            options = {"training": training, "condition": arguments["condition"]}
+            weights = [arguments["gamma"], arguments["beta"]]
+            return layer.stateless_call(weights, fixed, arguments["inputs"], **options)
 
         sought = [values[name] for name in floats]
         y, state = forward(*sought)
         return y, state, gradients(lambda *sought: ops.sum(forward(*sought)[0] * g), *sought)
 
-    # What is not compiled JAX compiles operation by operation, which takes longer.
-    y, state, found = compiled(step, "jit" if BACKEND == "jax" else "eager")(values)
-    return y, state, dict(zip(floats, found, strict=True))
+    # Outside jit, JAX compiles operation by operation, which takes longer.
+    y, state, slopes = compiled(step, "jit" if BACKEND == "jax" else "eager")(values)
+    return y, state, dict(zip(floats, slopes, strict=True))
 
 
 def replay(case: Case, unbiased: bool, dtype: str, training: bool) -> None:
-    """Fails where a step of the layer's differs from the case's."""
-    layer, arrays, tolerance = made(case, unbiased, dtype), case.arrays, TOLERANCE[dtype]
+    """Fails where a step of the layer differs from that of the case."""
+    layer, arrays, tolerance = layer_for(case, unbiased, dtype), case.arrays, TOLERANCE[dtype]
     inputs, condition, g = (arrays[named(case, name)] for name in ("inputs", "condition", "g"))
-    whole = condition.dtype == "int64"
-    given = [inputs.astype(dtype), condition.astype("int32" if whole else dtype), g.astype(dtype)]
-    inputs, condition, g = tensors(given)
+    by_index = condition.dtype == "int64"
+    cast = [inputs.astype(dtype), condition.astype("int32" if by_index else dtype), g.astype(dtype)]
+    inputs, condition, g = tensors(cast)
     values = {"inputs": inputs, "condition": condition}
     values |= {variable.name: variable.value for variable in layer.trainable_variables}
-    y, state, found = run(layer, training, values, g)
-    assert found.keys() == values.keys() - ({"condition"} if whole else set())
+    y, state, slopes = run(layer, training, values, g)
+    assert slopes.keys() == values.keys() - ({"condition"} if by_index else set())
     assert_close(to_numpy(y), arrays["y"], tolerance)
     kind = "unbiased" if unbiased else "biased"
     for value, name in zip(state, ("moving_mean", f"moving_variance_{kind}"), strict=True):
         assert_close(to_numpy(value), arrays[f"new/{name}"], tolerance)
-    for name, gradient in found.items():
-        # What a mixture's share does the file does not say.
-        if (theirs := f"grad/{named(case, name)}") != "grad/soft_labels":
-            assert_close(to_numpy(gradient), arrays[theirs], tolerance)
+    for name, gradient in slopes.items():
+        # The file has no gradient of the shares of a mixture.
+        if (key := f"grad/{named(case, name)}") != "grad/soft_labels":
+            assert_close(to_numpy(gradient), arrays[key], tolerance)
 
 
 KINDS = [("float64", False), ("float32", True), ("float32", False), ("float64", True)]
 
 
-# JAX compiles each for a second.
+# JAX compiles every case for a second.
 @pytest.mark.parametrize(("dtype", "unbiased"), KINDS[:2] if BACKEND == "jax" else KINDS)
 @pytest.mark.parametrize("id", REPLAYED)
 def test_replay(id: str, dtype: str, unbiased: bool) -> None:
     case = conditional()[id]
     with precision(dtype):
-        replay(case, unbiased, dtype, case.about["training"])
+        replay(case, unbiased, dtype, case.record["training"])
 
 
 def test_every_case_is_replayed() -> None:
-    counts = Counter(conditional()[id].about["kind"] for id in REPLAYED)
+    counts = Counter(conditional()[id].record["kind"] for id in REPLAYED)
     assert counts == {"cbn": 7, "cbn_linear": 3}
     assert {id.partition("/")[0] for id in conditional()} == {"cbn", "cbn_linear", "block"}
     gradients = {name for id in REPLAYED for name in conditional()[id].arrays if "grad/" in name}
@@ -137,14 +137,14 @@ def test_a_class_that_does_not_occur_has_no_gradient() -> None:
 )
 def test_a_replay_can_fail(id: str, wrong: str) -> None:
     case, training = conditional()[id], True
-    about, arrays = dict(case.about), dict(case.arrays)
+    record, arrays = dict(case.record), dict(case.arrays)
     if wrong in ("condition", "gamma"):
         arrays[named(case, wrong)] = arrays[named(case, wrong)][::-1].copy()
     elif wrong == "offset":
-        about["gamma_offset"] = 1.0
+        record["gamma_offset"] = 1.0
     elif wrong == "unbiased":
         arrays["new/moving_variance_biased"] = arrays["new/moving_variance_unbiased"]
     else:
         training = False
     with pytest.raises(AssertionError, match="above the tolerance"):
-        replay(Case(about, arrays, {}), False, "float32", training)
+        replay(Case(record, arrays, {}), False, "float32", training)

@@ -16,107 +16,99 @@ import batchnorm
 from tests.process import output_of
 
 SOURCE = Path(batchnorm.__file__).parent
-COMMAND = SOURCE.with_name("batchnorm_cli")
 MODULES = {
     ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__"): path
-    for folder in (COMMAND, SOURCE)
+    for folder in (SOURCE, SOURCE.with_name("batchnorm_app"))
     for path in sorted(folder.rglob("*.py"))
 }
 
-VALUES = {"casting", "product", "representation", "slots", "schedule", "snapshot", "tracing"}
-STAGES = VALUES | {
-    "labels",
-    "affine",
-    "condition",
-    "ghost",
-    "moving",
-    "renorm",
-    "statistics",
-    "weights",
-}
-LAYER = STAGES | {"kernels", "training", "functional", "layer"}
-# Which rooms of the house a room may import: those below it. A room is a file or a folder of
-# src/batchnorm; "batchnorm" is the front door, __init__.py. A new room needs a line here.
+# The rooms that a room may import. A room of the library is a file or a folder of src/batchnorm,
+# one of the application has "app." before its name; "batchnorm" and "app" are the two
+# `__init__.py`. A new room needs a line here.
+CALL = {"stages", "slots", "kernels", "replicas"}
+LAYER = CALL | {"functional", "spectral", "variables", "scale_and_shift", "layer"}
+LIBRARY = LAYER | {"batchnorm", "recipes", "blocks", "models", "data", "surgery", "doctor"}
+PLAIN = {"app.choices", "app.errors", "app.files", "app.console", "app.progress"}  # of no room
+RUNS = PLAIN | {"app.runs"}
+WORK = RUNS | {"app.train", "app.evaluate", "app.plots"}
 ROOMS: dict[str, set[str]] = {
-    "arguments": set(),
-    "representation": set(),
-    "slots": {"representation"},
-    "schedule": {"casting", "representation"},
-    "tracing": set(),
-    "casting": set(),
-    "combinations": set(),
-    "product": set(),
-    "snapshot": {"tracing"},
-    "labels": {"casting", "product", "tracing"},
-    "affine": {"casting"},
-    "condition": {"casting", "slots", "labels", "product"},
-    "scale_and_shift": {"affine", "casting", "condition", "kernels", "spectral"},
-    "ghost": {"casting", "slots", "tracing"},
-    "summation": {"casting", "tracing"},
-    "weights": {"casting", "tracing"},
-    "statistics": {"casting", "summation", "tracing", "weights"},
-    "moving": {"schedule", "slots", "statistics"},
-    "renorm": {"affine", "moving", "schedule", "slots", "statistics"},
-    "kernels": {"affine", "statistics", "summation", "tracing"},
-    "replicas": {"statistics"},
-    "training": STAGES | {"kernels"},
-    "functional": STAGES | {"kernels", "replicas", "training"},
-    "spectral": {"representation", "snapshot"},
-    "variables": {"kernels", "spectral"},
-    "layer": STAGES
-    | {"arguments", "combinations", "kernels", "functional", "scale_and_shift", "variables"},
+    "stages": set(),
+    "slots": {"stages"},
+    "kernels": {"stages"},
+    "replicas": {"stages"},
+    "spectral": {"slots", "stages"},
+    "functional": CALL,
+    "scale_and_shift": CALL | {"spectral"},
+    "variables": CALL | {"functional", "spectral"},
+    "layer": LAYER - {"layer"},
     "recipes": LAYER,
-    "blocks": LAYER | {"recipes", "spectral"},
-    "models": LAYER | {"recipes", "spectral", "blocks"},
-    "surgery": LAYER | {"recipes"},
-    "doctor": LAYER | {"recipes"},
-    "contrib": LAYER | {"recipes"},
+    "blocks": LAYER | {"recipes"},
+    "models": LAYER | {"recipes", "blocks"},
+    "surgery": LAYER,
+    "doctor": LAYER | {"surgery"},
+    "contrib": LAYER | {"surgery"},
     "data": set(),
-    "plots": set(),
     "reference": set(),
-    "train": LAYER | {"recipes", "models", "data", "plots", "variables"},
-    "benchmark": LAYER | {"recipes", "models", "plots", "train"},
-    "batchnorm": LAYER | {"recipes", "spectral", "blocks"},
+    "batchnorm": LAYER | {"recipes", "blocks", "surgery", "doctor"},
     "__main__": set(),
-    "batchnorm_cli": {"batchnorm", "benchmark", "train", "data", "models", "contrib"},
+    "app": set(),
+    "app.__main__": {"app.cli"},
+    "app.choices": set(),
+    "app.errors": set(),
+    "app.console": {"app.errors"},
+    "app.files": {"app.errors"},
+    "app.progress": {"app.console", "app.errors"},
+    "app.plots": set(),
+    "app.runs": LIBRARY | PLAIN,
+    "app.train": LIBRARY | RUNS | {"app.plots"},
+    "app.evaluate": LIBRARY | RUNS | {"app.plots", "app.train"},
+    "app.benchmark": LIBRARY | WORK,
+    "app.report": LIBRARY | RUNS | {"app.plots"},
+    "app.launch": LIBRARY | RUNS,
+    "app.cli": LIBRARY | WORK | {"contrib", "app.benchmark", "app.launch", "app.report"},
 }
 
 # Which other libraries a room may import, and for its modules those that a line names.
-USUAL = {"keras", "numpy"}
+DEFAULT = {"keras", "numpy"}
 LIBRARIES: dict[str, set[str]] = {
     "reference": {"numpy"},
-    "combinations": set(),
-    "plots": {"keras", "numpy", "matplotlib", "PIL"},
-    "train": {"keras", "numpy", "pydantic", "rich", "tensorboard"},
-    "tracing": {"keras", "numpy", "tensorflow", "jax", "torch"},  # what compiles the code
-    "snapshot": {"keras", "torch"},
-    "product": {"keras", "torch"},
-    "batchnorm.train.fit": {"keras", "rich", "tensorflow", "torch"},  # their determinism
-    "batchnorm.train.steps.tensorflow": {"keras", "tensorflow"},
-    "batchnorm.train.steps.jax": {"keras", "jax"},
-    "batchnorm.train.steps.torch": {"keras", "torch"},
-    "benchmark": {"keras", "numpy", "rich"},
-    "batchnorm.benchmark.runners.tensorflow": {"keras", "tensorflow"},
-    "batchnorm.benchmark.runners.jax": {"keras", "jax"},  # and flax, by its name
-    "batchnorm.benchmark.runners.torch": {"keras", "torch"},
-    "batchnorm_cli": {"keras", "rich", "typer"},
-    "contrib": {"keras", "numpy", "tensorflow"},
-    "batchnorm.kernels.tensorflow": {"keras", "tensorflow"},
+    "batchnorm.slots.combinations": set(),
+    "batchnorm.stages.placement": {
+        "keras",
+        "numpy",
+        "tensorflow",
+        "jax",
+        "torch",
+    },  # their compilers
+    "batchnorm.stages.snapshot": {"keras", "torch"},
+    "batchnorm.stages.product": {"keras", "torch"},
+    "batchnorm.stages.product.torch": {"torch"},
+    "batchnorm.kernels.tensorflow": {"keras", "numpy", "tensorflow"},
     "batchnorm.kernels.jax": {"keras", "jax"},
-    "batchnorm.kernels.tensorflow.closed_form": {"keras", "tensorflow"},
-    "batchnorm.kernels.tensorflow.inference": {"keras", "numpy", "tensorflow"},
-    "batchnorm.kernels.tensorflow.measure": {"tensorflow"},
-    "batchnorm.kernels.tensorflow.passes": {"tensorflow"},
-    "batchnorm.kernels.tensorflow.sums": {"tensorflow"},
-    "batchnorm.kernels.tensorflow.layout": {"keras", "tensorflow"},
     "batchnorm.kernels.torch": {"keras", "torch"},
-    "batchnorm.kernels.torch.arithmetic": {"keras", "torch"},
-    "batchnorm.kernels.torch.layout": {"keras", "torch"},
-    "batchnorm.kernels.torch.small": {"keras", "torch"},
-    "batchnorm.kernels.torch.sums": {"keras", "torch"},
     "batchnorm.replicas.tensorflow": {"keras", "tensorflow"},
     "batchnorm.replicas.jax": {"keras", "jax"},
     "batchnorm.replicas.torch": {"keras", "torch"},
+    "contrib": {"keras", "numpy", "tensorflow"},
+    "app.choices": set(),
+    "app.errors": set(),
+    "app.console": {"rich"},
+    "app.progress": {"keras", "rich"},
+    "app.plots": {"keras", "numpy", "matplotlib", "PIL"},
+    "app.runs": {"keras", "numpy", "pydantic"},
+    "app.train": {"keras", "numpy", "rich", "tensorboard"},
+    "batchnorm_app.train.loop": {"keras", "rich", "tensorflow", "torch"},  # their determinism
+    "batchnorm_app.train.steps.tensorflow": {"keras", "tensorflow"},
+    "batchnorm_app.train.steps.jax": {"keras", "jax"},
+    "batchnorm_app.train.steps.torch": {"keras", "torch"},
+    "app.evaluate": {"keras", "numpy", "rich"},
+    "app.benchmark": {"keras", "numpy", "rich"},
+    "batchnorm_app.benchmark.runners.tensorflow": {"keras", "tensorflow"},
+    "batchnorm_app.benchmark.runners.jax": {"keras", "jax"},  # and flax, by its name
+    "batchnorm_app.benchmark.runners.torch": {"keras", "torch"},
+    "app.report": {"keras", "numpy", "jinja2"},
+    "app.launch": {"keras", "ray"},
+    "app.cli": {"keras", "rich", "typer"},
 }
 BACKENDS = {"tensorflow", "jax", "torch"}
 
@@ -139,42 +131,52 @@ def imports(source: str, importer: str = "batchnorm.somewhere") -> set[Import]:
         or (isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING")
         for node in ast.walk(block)
     }
-    found = set()
+    result = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{importer}, line {node.lineno}: imports are absolute here"
-            whole = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if name in MODULES else str(node.module) for name in whole]
+            paths = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules = [path if path in MODULES else str(node.module) for path in paths]
         else:
             continue
-        found |= {Import(name, id(node) in within) for name in names}
-    return found
+        result |= {Import(module, id(node) in within) for module in modules}
+    return result
 
 
 def room(module: str) -> str:
-    parts = module.split(".")
-    return parts[1] if parts[0] == "batchnorm" and len(parts) > 1 else parts[0]
+    package, *parts = module.split(".")
+    if package == "batchnorm_app":
+        return ".".join(["app", *parts[:1]])
+    return parts[0] if parts else package
 
 
 def ours(module: str) -> bool:
-    return module.split(".")[0] in ("batchnorm", "batchnorm_cli")
+    return module.split(".")[0] in ("batchnorm", "batchnorm_app")
+
+
+def libraries(module: str) -> set[str]:
+    """The libraries of the nearest line: the module's, a package's around it, or the room's."""
+    parts = module.split(".")
+    paths = [".".join(parts[:length]) for length in range(len(parts), 1, -1)]
+    lines = (LIBRARIES[name] for name in (*paths, room(module)) if name in LIBRARIES)
+    return next(lines, DEFAULT)
 
 
 def wrong(importer: str, source: str) -> list[str]:
     """The imports of a module that its room does not allow."""
-    allowed = ROOMS[room(importer)] | {room(importer)}
-    libraries = LIBRARIES.get(importer, LIBRARIES.get(room(importer), USUAL))
-    found = []
-    for name in sorted({found.module for found in imports(source, importer)}):
-        if ours(name):
-            fits = name in MODULES and room(name) in allowed
-        else:
-            fits = name.split(".")[0] in libraries | sys.stdlib_module_names
-        if not fits:
-            found.append(f"{importer} imports {name}")
-    return found
+    rooms = ROOMS[room(importer)] | {room(importer)}
+    packages = libraries(importer) | sys.stdlib_module_names
+    return [
+        f"{importer} imports {name}"
+        for name in sorted({imported.module for imported in imports(source, importer)})
+        if not (
+            name in MODULES and room(name) in rooms
+            if ours(name)
+            else name.split(".")[0] in packages
+        )
+    ]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -186,24 +188,29 @@ def test_imports_point_one_way(module: str) -> None:
 @pytest.mark.parametrize(
     "module, source",
     [
-        ("batchnorm.labels", "from batchnorm.condition import PerClass"),
-        ("batchnorm.statistics", "from batchnorm.layer import BatchNormalization"),
-        ("batchnorm.statistics", "from batchnorm import layer"),
-        ("batchnorm.statistics", "import batchnorm"),
-        ("batchnorm.statistics", "from batchnorm import BatchNormalization"),
-        ("batchnorm.combinations", "import keras"),
+        ("batchnorm.stages.labels", "from batchnorm.slots.condition import PerClass"),
+        ("batchnorm.stages.moments", "from batchnorm.layer import BatchNormalization"),
+        ("batchnorm.stages.moments", "from batchnorm import layer"),
+        ("batchnorm.stages.moments", "import batchnorm"),
+        ("batchnorm.stages.moments", "from batchnorm import BatchNormalization"),
+        ("batchnorm.slots.combinations", "import keras"),
         ("batchnorm.reference", "from keras import ops"),
-        ("batchnorm.reference", "def f():\n    from batchnorm.statistics import moments"),
+        ("batchnorm.reference", "def f():\n    from batchnorm.stages.moments import moments"),
         ("batchnorm.layer", "def f():\n    from batchnorm.models import lenet"),
         ("batchnorm.layer", "try:\n    import tensorflow as tf\nexcept ImportError:\n    pass"),
-        ("batchnorm.functional", "from batchnorm.train import run"),
-        ("batchnorm.kernels.jax", "import torch"),
+        ("batchnorm.functional", "from batchnorm_app.train import run"),
+        ("batchnorm.kernels.jax.cpu", "import torch"),
         ("batchnorm.models.lenet", "from matplotlib.figure import Figure"),
-        ("batchnorm.plots.curves", "from batchnorm.data import load"),
+        ("batchnorm_app.plots.curves", "from batchnorm.data import load"),
+        ("batchnorm_app.runs.run", "from batchnorm_app.train.start import start"),
+        ("batchnorm_app.train.start", "from batchnorm_app.cli.train import train"),
+        ("batchnorm_app.errors", "import keras"),
+        ("batchnorm.slots.ghost", "from batchnorm.functional import batch_norm"),
+        ("batchnorm.contrib.load_checkpoint", "from batchnorm.models.lenet import lenet"),
         ("batchnorm.data.idx", "from batchnorm.nowhere import x"),
     ],
 )
-def test_a_wrong_import_would_be_found(module: str, source: str) -> None:
+def test_a_wrong_import_is_reported(module: str, source: str) -> None:
     assert len(wrong(module, source)) == 1
 
 
@@ -219,21 +226,48 @@ def test_the_modules_have_no_circle() -> None:
     assert set(graphlib.TopologicalSorter(graph).static_order()) >= set(MODULES)
 
 
+def test_the_library_never_imports_the_application() -> None:
+    library = {name for name in ROOMS if not name.startswith("app")}
+    assert all(ROOMS[name] <= library for name in library)
+
+
+def test_the_root_of_the_library_is_small() -> None:
+    modules = [path.name for path in SOURCE.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= 8, modules
+
+
 def test_backends_are_imported_when_they_are_needed() -> None:
     """A backend is imported within a function, or by a module that is imported within one."""
     for module, path in MODULES.items():
-        for found in imports(path.read_text("utf-8"), module):
-            named = found.module.split(".")
-            is_backend = named[0] in BACKENDS or (ours(found.module) and BACKENDS & {*named})
+        for imported in imports(path.read_text("utf-8"), module):
+            parts = imported.module.split(".")
+            is_backend = parts[0] in BACKENDS or (ours(imported.module) and BACKENDS & {*parts})
             if is_backend and not BACKENDS & {*module.split(".")}:
-                assert found.within, f"{module} imports {found.module} before it is needed"
+                assert imported.within, f"{module} imports {imported.module} before it is needed"
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if room(name) == "batchnorm_cli"])
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) == "app.cli"])
 def test_the_command_line_chooses_the_backend_before_keras_is_imported(module: str) -> None:
-    for found in imports(MODULES[module].read_text("utf-8"), module):
-        if found.module.split(".")[0] in ("keras", "batchnorm"):
-            assert found.within, f"{module}: {found.module} is imported before --backend is read"
+    for imported in imports(MODULES[module].read_text("utf-8"), module):
+        if imported.module.split(".")[0] in ("keras", "batchnorm"):
+            assert imported.within, f"{module} imports {imported.module} before --backend is read"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["train", "lenet", "--help"]])
+def test_the_help_imports_neither_keras_nor_a_backend(arguments: list[str], tmp_path: Path) -> None:
+    program = """
+import sys
+import batchnorm_app.cli
+sys.argv[0] = "batchnorm"
+try:
+    if sys.argv[1:]:
+        batchnorm_app.cli.main()
+except SystemExit as end:
+    assert not end.code, end.code
+print()
+print(*{"keras", "tensorflow", "jax", "torch"} & {name.split(".")[0] for name in sys.modules})
+"""
+    assert output_of(program, *arguments, folder=tmp_path).splitlines()[-1] == ""
 
 
 PROGRAM = """
@@ -290,29 +324,29 @@ def test_importing_brings_in_nothing_but_keras(
 
 def test_the_public_names_are_all_there_and_nothing_else() -> None:
     modules = {name for name in MODULES if name.startswith("batchnorm.")}
-    found = {name for name in vars(batchnorm) if not name.startswith("_")}
-    found -= {name.split(".")[1] for name in modules}
-    assert found - {"version"} == set(batchnorm.__all__)
+    names = {name for name in vars(batchnorm) if not name.startswith("_")}
+    names -= {name.split(".")[1] for name in modules}
+    assert names - {"version"} == set(batchnorm.__all__)
     assert len(batchnorm.__all__) == len(set(batchnorm.__all__))
     assert batchnorm.__all__ == sorted(batchnorm.__all__)
 
 
 @pytest.mark.parametrize("name", batchnorm.__all__)
 def test_public_names_are_documented(name: str) -> None:
-    thing = getattr(batchnorm, name)
-    text = thing.__doc__ or ""
+    value = getattr(batchnorm, name)
+    text = value.__doc__ or ""
     assert text.split("\n\n")[0].rstrip().endswith("."), f"{name} has no sentence to start with"
     sections = {line.strip() for line in text.splitlines()}
-    assert sections & {"Args:", "Attributes:"} or not inspect.signature(thing).parameters
-    if inspect.isfunction(thing):
+    assert sections & {"Args:", "Attributes:"} or not inspect.signature(value).parameters
+    if inspect.isfunction(value):
         assert {"Returns:", "Example:"} <= sections
-    elif inspect.isclass(thing):
-        assert text not in [base.__doc__ for base in thing.__mro__[1:]], f"{name}: inherited"
+    elif inspect.isclass(value):
+        assert text not in [base.__doc__ for base in value.__mro__[1:]], f"{name}: inherited"
 
 
 def test_every_module_can_be_found_and_is_documented() -> None:
-    found = {info.name for info in pkgutil.walk_packages([str(SOURCE)], "batchnorm.")}
-    assert found == {name for name in MODULES if name.startswith("batchnorm.")}
+    names = {info.name for info in pkgutil.walk_packages([str(SOURCE)], "batchnorm.")}
+    assert names == {name for name in MODULES if name.startswith("batchnorm.")}
     for module, path in MODULES.items():
         assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), f"{module} says nothing"
 

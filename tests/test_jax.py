@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from batchnorm import BatchNormalization, ConditionalBatchNormalization, Ghost, batch_norm
-from batchnorm.labels import mixtures, rows
+from batchnorm.stages.labels import mixtures, rows
 from tests import oracle
 from tests.compare import assert_close
 from tests.differentiate import BACKEND, Array, to_numpy
@@ -27,7 +27,7 @@ STATE = {"moving_mean": jnp.zeros(3), "moving_variance": jnp.ones(3)}
 NUMPY = {name: np.asarray(value) for name, value in STATE.items()}
 
 
-def made(*shape: int, mean: float = 1.5) -> Array:
+def draw(*shape: int, mean: float = 1.5) -> Array:
     return np.random.default_rng(0).normal(mean, 2.0, shape).astype("float32")
 
 
@@ -41,7 +41,7 @@ def loss(x: Any) -> Any:
 
 def test_second_derivatives_along_all_directions() -> None:
     """The Hessian is symmetric, and its rows are the differences of gradients."""
-    x, gradient = made(4, 3), jax.jit(jax.grad(loss))
+    x, gradient = draw(4, 3), jax.jit(jax.grad(loss))
     hessian = to_numpy(jax.jit(jax.hessian(loss))(x)).reshape(12, 12)
     assert_close(hessian, hessian.T, 1e-5)
     step = np.float32(1e-2)
@@ -54,7 +54,7 @@ def test_second_derivatives_along_all_directions() -> None:
 
 
 def test_a_scan_carries_the_state() -> None:
-    batches = np.stack([made(4, 3), made(4, 3) * 2 + 1])
+    batches = np.stack([draw(4, 3), draw(4, 3) * 2 + 1])
 
     def body(state: Any, x: Any) -> Any:
         y, state = batch_norm(x, state, training=True)
@@ -86,7 +86,7 @@ def test_an_exported_function_at_other_sizes(name: str) -> None:
     exported = export.export(run)(jax_.ShapeDtypeStruct(shape, jnp.float32))
     exported = export.deserialize(exported.serialize())
     for samples in (7, 70):
-        x = made(samples, 5, 3)
+        x = draw(samples, 5, 3)
         y, new = exported.call(x)
         ghost = (4, False) if "statistics" in options else None
         right = oracle.step(x, NUMPY, training="training" in options, ghost=ghost, rate=0.01)
@@ -100,7 +100,7 @@ def test_an_exported_gradient_at_other_sizes() -> None:
     shape = export.symbolic_shape("n, m, 3")
     exported = export.export(gradient)(jax_.ShapeDtypeStruct(shape, jnp.float32))
     for sizes in ((7, 5), (70, 130)):
-        x = made(*sizes, 3, mean=300.0)
+        x = draw(*sizes, 3, mean=300.0)
         y = oracle.step(x, NUMPY).y
         right = oracle.step_gradients(x, np.cos(y), NUMPY)[0]
         assert_close(to_numpy(exported.call(x)), right, 1e-5)
@@ -109,7 +109,7 @@ def test_an_exported_gradient_at_other_sizes() -> None:
 def test_parts_on_devices_are_batches_of_their_own_and_a_shared_array_is_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Two devices take a process of their own."""
+    """Two devices need a process of their own."""
     code = """if True:
         import jax, numpy as np
         from jax import numpy as jnp
@@ -118,12 +118,12 @@ def test_parts_on_devices_are_batches_of_their_own_and_a_shared_array_is_one(
         state = {"moving_mean": jnp.zeros(3), "moving_variance": jnp.ones(3)}
         call = jax.jit(lambda x: batch_norm(x, state, training=True)[0])
         x = jnp.asarray(np.random.default_rng(0).normal(1.5, 2, (8, 5, 3)).astype("float32"))
-        whole, parts = call(x), jnp.concatenate([call(x[:4]), call(x[4:])])
-        assert abs(whole - parts).max() > 1e-2
+        joint, parts = call(x), jnp.concatenate([call(x[:4]), call(x[4:])])
+        assert abs(joint - parts).max() > 1e-2
         for kind in (AxisType.Auto, AxisType.Explicit):
             mesh = jax.make_mesh((2,), ("d",), axis_types=(kind,))
             shared = jax.device_put(x, NamedSharding(mesh, P("d")))
-            assert abs(jax.jit(call)(shared) - whole).max() < 1e-5
+            assert abs(jax.jit(call)(shared) - joint).max() < 1e-5
             loss = lambda x: jnp.sum(call(x) ** 3)
             assert abs(jax.jit(jax.grad(loss))(shared) - jax.grad(loss)(x)).max() < 1e-4
             ghosts = lambda x: batch_norm(x, state, training=True, statistics=Ghost(4))[0]
@@ -141,7 +141,7 @@ WIDE = [0, 2**32 + 1]
 
 @pytest.mark.parametrize("labels", [np.array(WIDE), WIDE, np.array(WIDE, "uint64")], ids=str)
 def test_labels_of_more_than_32_bits(labels: Any) -> None:
-    """JAX would make class 1 of the second one."""
+    """JAX would truncate the second label to class 1."""
     x = np.zeros((2, 3), "float32")
     calls: list[Any] = [lambda: rows(np.eye(4), labels), lambda: mixtures(labels, 4)]
     layer = BatchNormalization(affine=ConditionalBatchNormalization(4).affine)

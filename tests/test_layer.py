@@ -40,7 +40,9 @@ def channel_axis(name: str) -> int:
     return 1 if name.startswith("first") else -1
 
 
-def made(name: str, dtype: str = "float32", mean: float = 1.5, deviation: float = 2.0) -> Any:
+def draw_arrays(
+    name: str, dtype: str = "float32", mean: float = 1.5, deviation: float = 2.0
+) -> Any:
     """x, dy, gamma, beta, moving mean and variance; x as exactly as the dtype holds it."""
     shape = SHAPES[name]
     channels = shape[channel_axis(name)]
@@ -65,18 +67,20 @@ def run(function_mode: str, x: Array, dy: Array, *rest: Array, dtype: str, **opt
         return ops.sum(ops.cast(forward(x, gamma, beta)[0], weights) * ops.cast(dy_, weights))
 
     outputs = compiled(forward, function_mode)(x_, gamma, beta)
-    found = gradients(compiled(loss, function_mode), x_, gamma, beta)
+    slopes = gradients(compiled(loss, function_mode), x_, gamma, beta)
     assert keras.backend.standardize_dtype(outputs[0].dtype) == dtype
-    return [to_numpy(value) for value in (*outputs, *found)]
+    return [to_numpy(value) for value in (*outputs, *slopes)]
 
 
-# What is compiled is what runs eagerly: every shape in float32, every dtype in one shape.
+# Compiled code is the eager code: modes but this one test all shapes in float32, and all dtypes in
+# one shape. JAX compiles an eager call operation by operation, which takes longer.
+FIRST = "jit" if BACKEND == "jax" else "eager"
 TABLE = [
     (name, dtype, mode)
     for name in SHAPES
     for dtype in TOLERANCE
     for mode in MODES
-    if mode == "eager" or dtype == "float32" or name == "4"
+    if mode == FIRST or dtype == "float32" or name == "4"
 ]
 
 
@@ -84,7 +88,7 @@ TABLE = [
 @pytest.mark.parametrize("training", [True, False])
 def test_oracle(name: str, dtype: str, mode: str, training: bool) -> None:
     with precision(dtype):
-        x, dy, *rest = made(name, dtype)
+        x, dy, *rest = draw_arrays(name, dtype)
         axis, gamma = channel_axis(name), rest[0]
         actual = run(
             mode, x, dy, *rest, dtype=dtype, axis=axis, training=training, moving=Exponential(0.9)
@@ -92,24 +96,24 @@ def test_oracle(name: str, dtype: str, mode: str, training: bool) -> None:
         dy = to_numpy(ops.cast(dy, dtype)).astype("float64")
     expected = oracle.batch_norm(x, *rest, axis=axis, momentum=0.9, training=training)
     if training:
-        found = oracle.gradients(x, dy, gamma, axis=axis)
+        expected_gradients = oracle.gradients(x, dy, gamma, axis=axis)
     else:
-        found = oracle.inference_gradients(x, dy, gamma, *rest[2:], axis=axis)
+        expected_gradients = oracle.inference_gradients(x, dy, gamma, *rest[2:], axis=axis)
     tolerance = TOLERANCE[dtype]
     # Parameters and moving statistics are float32 at least, whatever x is.
     exact = min(tolerance, 1e-5)
     assert_close(actual[0], expected.y, tolerance)
     assert_close(actual[1], expected.moving_mean, exact)
     assert_close(actual[2], expected.moving_variance, exact)
-    assert_close(actual[3], found.dx, tolerance)
+    assert_close(actual[3], expected_gradients.dx, tolerance)
     # A sum of n products of y, each with the error of one.
-    assert_close(actual[4], found.dgamma, 4 * exact)
-    assert_close(actual[5], found.dbeta, exact)
+    assert_close(actual[4], expected_gradients.dgamma, 4 * exact)
+    assert_close(actual[5], expected_gradients.dbeta, exact)
 
 
 @pytest.mark.parametrize("mean", [1e4, 1e6, -123456.7])
 def test_hard_numbers_with_renorm(mean: float) -> None:
-    x, _, gamma, beta, *_ = made("4", mean=mean, deviation=1.0)
+    x, _, gamma, beta, *_ = draw_arrays("4", mean=mean, deviation=1.0)
     layer = BatchNormalization(renorm=True)
     layer.build(x.shape)
     exact = [np.full(6, value, "float32") for value in (1.1, mean + 0.3, 0.9)]
@@ -134,15 +138,15 @@ HARD = {
 @pytest.mark.parametrize("case", HARD)
 def test_hard_numbers(case: str, mode: str) -> None:
     name, mean, deviation = HARD[case]
-    x, dy, *rest = made(name, mean=mean, deviation=deviation)
+    x, dy, *rest = draw_arrays(name, mean=mean, deviation=deviation)
     axis = channel_axis(name)
     actual = run(mode, x, dy, *rest, dtype="float32", axis=axis, training=True)
     expected = oracle.batch_norm(x, *rest, axis=axis)
-    found = oracle.gradients(x, dy.astype("float32"), rest[0], axis=axis)
+    expected_gradients = oracle.gradients(x, dy.astype("float32"), rest[0], axis=axis)
     assert_close(actual[0], expected.y, 1e-5)
     assert_close(actual[2], expected.moving_variance, 1e-5)
     assert_close(actual[1], expected.moving_mean, 1e-5)
-    assert_close(actual[3], found.dx, 1e-5)
+    assert_close(actual[3], expected_gradients.dx, 1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -200,7 +204,7 @@ def test_an_unknown_batch_size(rows: int, shape: tuple[int, ...]) -> None:
 def test_keras(name: str, policy: str, training: bool) -> None:
     """Outputs, gradients and moving statistics are Keras's."""
     with precision(policy):
-        x, dy, *weights = made(name, mean=0.1, deviation=1.0)
+        x, dy, *weights = draw_arrays(name, mean=0.1, deviation=1.0)
         results = []
         for kind in (BatchNormalization, keras.layers.BatchNormalization):
             layer = kind(axis=channel_axis(name), momentum=0.9, dtype=policy)
@@ -208,10 +212,10 @@ def test_keras(name: str, policy: str, training: bool) -> None:
             layer.set_weights(weights)
             results.append(_step(layer, x, dy, training))
     half = policy.startswith("mixed")
-    for ours, theirs in zip(*results, strict=True):
-        assert ours.dtype == theirs.dtype
+    for actual, expected in zip(*results, strict=True):
+        assert actual.dtype == expected.dtype
         # Half precision: the same float32 arithmetic, whose last bit can tip the rounding.
-        assert_close(ours, theirs, TOLERANCE[policy.removeprefix("mixed_")] if half else 1e-6)
+        assert_close(actual, expected, TOLERANCE[policy.removeprefix("mixed_")] if half else 1e-6)
 
 
 def _step(layer: keras.layers.Layer, x: Array, dy: Array, training: bool) -> list[Array]:
@@ -227,17 +231,17 @@ def _step(layer: keras.layers.Layer, x: Array, dy: Array, training: bool) -> lis
     def loss(x: Any, *trainable: Any) -> Any:
         return ops.sum(ops.cast(forward(x, *trainable)[0], exact) * dy_)
 
-    y, state = forward(x_, *trainable)
-    dx, *found = (to_numpy(value) for value in gradients(loss, x_, *trainable))
+    y, state = compiled(forward, FIRST)(x_, *trainable)
+    dx, *slopes = map(to_numpy, gradients(compiled(loss, FIRST), x_, *trainable))
     rows = x.size / x.shape[layer.axis]
-    return [to_numpy(y), *map(to_numpy, state), dx, *(value / rows for value in found)]
+    return [to_numpy(y), *map(to_numpy, state), dx, *(value / rows for value in slopes)]
 
 
 @pytest.mark.parametrize("scale", [True, False])
 @pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("training", [True, False])
 def test_without_scale_or_center(scale: bool, center: bool, training: bool) -> None:
-    x, _, gamma, beta, mean, variance = made("4")
+    x, _, gamma, beta, mean, variance = draw_arrays("4")
     layer = BatchNormalization(scale=scale, center=center)
     layer.build(x.shape)
     used = [w for w, use in ((gamma, scale), (beta, center)) if use]
@@ -261,7 +265,7 @@ def test_an_empty_batch_leaves_the_moving_statistics() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("renorm", [False, True])
 def test_a_batch_that_is_not_finite_leaves_the_moving_statistics(bad: float, renorm: bool) -> None:
-    x = made("4")[0]
+    x = draw_arrays("4")[0]
     layer = BatchNormalization(renorm=renorm)
     layer(x, training=True)
     before = layer.get_weights()
@@ -293,23 +297,25 @@ MASKS = {
 @pytest.mark.parametrize("case", MASKS)
 def test_masks(case: str, mode: str) -> None:
     name, shape = MASKS[case]
-    x, dy, *rest = made(name)
-    axis, mask = channel_axis(name), made_mask(shape)
+    x, dy, *rest = draw_arrays(name)
+    axis, mask = channel_axis(name), draw_mask(shape)
     actual = run(mode, x, dy, *rest, dtype="float32", axis=axis, training=True, mask=mask)
     weights = mask.astype("float64")
     expected = oracle.batch_norm(x, *rest, axis=axis, weights=weights)
-    found = oracle.gradients(x, dy.astype("float32"), rest[0], axis=axis, weights=weights)
+    expected_gradients = oracle.gradients(
+        x, dy.astype("float32"), rest[0], axis=axis, weights=weights
+    )
     assert_close(actual[0], expected.y, 1e-5)
     assert_close(actual[1], expected.moving_mean, 1e-5)
     assert_close(actual[2], expected.moving_variance, 1e-5)
-    assert_close(actual[3], found.dx, 1e-5)
+    assert_close(actual[3], expected_gradients.dx, 1e-5)
 
 
 @pytest.mark.parametrize("case", MASKS)
 def test_masks_with_renorm(case: str) -> None:
     name, shape = MASKS[case]
-    x, _, gamma, beta, mean, _ = made(name)
-    axis, mask = channel_axis(name), made_mask(shape)
+    x, _, gamma, beta, mean, _ = draw_arrays(name)
+    axis, mask = channel_axis(name), draw_mask(shape)
     layer = BatchNormalization(axis=axis, momentum=0.8, renorm=True)
     layer.build(x.shape)
     state = list(np.random.default_rng(5).uniform(0.5, 2, (3, len(gamma))))
@@ -323,14 +329,14 @@ def test_masks_with_renorm(case: str) -> None:
         assert_close(to_numpy(variable), getattr(expected, variable.name), 1e-5)
 
 
-def made_mask(shape: tuple[int, ...]) -> Array:
+def draw_mask(shape: tuple[int, ...]) -> Array:
     mask = np.random.default_rng(1).random(shape) < 0.6
     return mask if np.any(mask) else np.logical_not(mask)
 
 
 @pytest.mark.parametrize("renorm", [False, True])
 def test_a_mask_of_zeros_is_inference(renorm: bool) -> None:
-    x, _, *weights = made("4")
+    x, _, *weights = draw_arrays("4")
     layer = BatchNormalization(renorm=renorm)
     layer.build(x.shape)
     layer.set_weights(weights + layer.get_weights()[4:])
@@ -343,12 +349,12 @@ def test_a_mask_of_zeros_is_inference(renorm: bool) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
 def test_what_a_mask_hides_does_not_matter(value: float) -> None:
-    x, dy, *rest = made("3")
+    x, dy, *rest = draw_arrays("3")
     mask = np.arange(5) < np.array([[5], [3], [1], [2]])
     hidden = np.where(mask[..., None], x, np.float32(value))
     seen = np.where(mask[..., None], dy, 0)
     options: dict[str, Any] = {"dtype": "float32", "training": True, "mask": mask}
-    exact, actual = (run("eager", each, seen, *rest, **options) for each in (x, hidden))
+    exact, actual = (run("eager", inputs, seen, *rest, **options) for inputs in (x, hidden))
     assert_close(actual[3][mask], exact[3][mask], 1e-6)
     assert_close(actual[4], exact[4], 1e-6)
     layer, other = BatchNormalization(), BatchNormalization()
@@ -358,7 +364,7 @@ def test_what_a_mask_hides_does_not_matter(value: float) -> None:
 
 
 def test_a_mask_that_covers_the_channels_is_read_as_keras_reads_it() -> None:
-    x = made("first 3")[0]
+    x = draw_arrays("first 3")[0]
     mask = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1], [1, 0, 0]], bool)
     layer = BatchNormalization(axis=1, momentum=0.0)
     layer(x, training=True, mask=mask)
@@ -372,7 +378,7 @@ def test_a_mask_that_covers_the_channels_is_read_as_keras_reads_it() -> None:
 @pytest.mark.parametrize("clipping", [None, {"rmin": 0.8, "rmax": 1.2, "dmax": 0.3}])
 @pytest.mark.parametrize("name", ["2", "4", "first 4"])
 def test_renorm(name: str, clipping: dict[str, float] | None) -> None:
-    x, dy, gamma, beta, mean, _ = made(name)
+    x, dy, gamma, beta, mean, _ = draw_arrays(name)
     axis, channels = channel_axis(name), len(gamma)
     state = list(np.random.default_rng(5).uniform(0.5, 2, (3, channels)))
     layer = BatchNormalization(
@@ -382,9 +388,9 @@ def test_renorm(name: str, clipping: dict[str, float] | None) -> None:
     layer.set_weights([gamma, beta, mean, np.ones(channels), *state])
     options = {"momentum": 0.8, "renorm_momentum": 0.7, **(clipping or {})}
     expected = oracle.renorm(x, gamma, beta, mean, *state, axis=axis, **options)
-    found = oracle.gradients(x, dy.astype("float32"), gamma * expected.r, axis=axis)
+    expected_gradients = oracle.gradients(x, dy.astype("float32"), gamma * expected.r, axis=axis)
     actual = _step(layer, x, dy, True)
     assert_close(actual[0], expected.y, 1e-5)
     for value, attribute in zip(actual[1:6], layer.non_trainable_variables, strict=True):
         assert_close(value, getattr(expected, attribute.name), 1e-5)
-    assert_close(actual[6], found.dx, 1e-5)
+    assert_close(actual[6], expected_gradients.dx, 1e-5)

@@ -10,11 +10,11 @@ import pytest
 
 from batchnorm import BatchNormalization
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "numerics.py"
+SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "numerics.py"
 SCOPE: dict[str, Any] = runpy.run_path(str(SCRIPT))
 SHAPES = SCOPE["SHAPES"]
 ROWS = SCOPE["ROWS"]
-# Beside 1e8, the normalized 90: there a float32 has steps of 8e-6.
+# Beside 1e8, normalized values reach 90, where float32 has steps of 8e-6.
 LIMITS = {name: 1e-4 if "1e8" in name else 1e-5 for name in ROWS}
 
 
@@ -23,20 +23,20 @@ LIMITS = {name: 1e-4 if "1e8" in name else 1e-5 for name in ROWS}
 def test_errors(shape: tuple[int, ...], name: str) -> None:
     row, dy = SCOPE["rows"](shape)[name], SCOPE["upstream"](shape)
     function = SCOPE["keras_layer"](BatchNormalization, row.dtype, shape)
-    x, dy = (keras.ops.convert_to_tensor(a, row.dtype) for a in (row.x, dy))
+    x, dy = (keras.ops.convert_to_tensor(array, row.dtype) for array in (row.x, dy))
     y, dx = (
-        keras.ops.convert_to_numpy(keras.ops.cast(a, "float32"))
-        for a in SCOPE["step"](keras.backend.backend(), function, x, dy)
+        keras.ops.convert_to_numpy(keras.ops.cast(array, "float32"))
+        for array in SCOPE["step"](keras.backend.backend(), function, x, dy)
     )
-    found = {error.table: error.error for error in SCOPE["errors"](name, row, "", y, dx)}
+    errors = {error.table: error.error for error in SCOPE["errors"](name, row, "", y, dx)}
     if row.dtype == "float32":
-        assert found["y"] <= LIMITS[name] and found["dx"] <= 2e-6
+        assert errors["y"] <= LIMITS[name] and errors["dx"] <= 2e-6
     else:
         best = max(e.error for e in SCOPE["rounding"]() if (e.row, e.table) == (name, "y"))
-        assert found["y"] <= 1.01 * best
+        assert errors["y"] <= 1.01 * best
 
 
-def test_the_gradient_that_is_compared_with() -> None:
+def test_the_exact_gradient() -> None:
     exact, x = SCOPE["exact"], np.random.default_rng(2).normal(3.0, 2.0, (2, 3, 2, 1))
     dy, direction = np.random.default_rng(3).normal(size=(2, *x.shape))
     step = 1e-6 * direction
@@ -44,10 +44,10 @@ def test_the_gradient_that_is_compared_with() -> None:
     assert abs(difference - (exact(x, dy)[1] * direction).sum()) < 1e-8
 
 
-def test_the_tables_lines() -> None:
+def test_the_lines_of_a_table() -> None:
     errors = [SCOPE["Error"]("y", "1 ± 1", "a", value) for value in (1e-7, float("nan"))]
     errors.append(SCOPE["Error"]("y", "1 ± 1", "b", 2.44))
     assert list(SCOPE["table"](errors))[2] == "| 1 ± 1            | NaN | 2.4 |"
     values = (0.0, 6e-12, 2.6e-7, 0.09, 0.91, 2.4, 144.0, 1e8)
-    printed = ["0", "6e-12", "3e-7", "9e-2", "0.9", "2.4", "144", "1e8"]
-    assert [SCOPE["short"](value) for value in values] == printed
+    expected = ["0", "6e-12", "3e-7", "9e-2", "0.9", "2.4", "144", "1e8"]
+    assert [SCOPE["short"](value) for value in values] == expected

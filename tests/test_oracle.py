@@ -1,4 +1,4 @@
-"""The oracle against numbers worked out by hand, finite differences, and what must not matter."""
+"""The oracle against numbers worked out by hand, finite differences, and invariances."""
 
 from functools import partial
 from typing import Any
@@ -8,6 +8,8 @@ import pytest
 
 from tests import oracle
 from tests.compare import assert_close
+
+pytestmark = pytest.mark.no_backend
 
 EXACT = 1e-15
 
@@ -509,15 +511,15 @@ def averages(x: oracle.Array, options: dict[str, Any]) -> list[Any]:
     """The mean and the variance of the batch; nothing if it has no weight."""
     groups = grouped(x, options)
     total = sum(n for _, n, _ in groups)
-    return [sum(n * of[k] for _, n, of in groups) / total for k in (1, 2)] if total else []
+    return [sum(n * result[k] for _, n, result in groups) / total for k in (1, 2)] if total else []
 
 
 def correction(x: oracle.Array, options: dict[str, Any]) -> tuple[Any, Any]:
-    found = averages(x, options)
-    if not found or "renorm" not in options or not options.get("training", True):
+    moments = averages(x, options)
+    if not moments or "renorm" not in options or not options.get("training", True):
         return 1.0, 0.0
-    r = np.sqrt(found[1] + 0.1) / STATE["renorm_stddev"]
-    d = (found[0] - STATE["renorm_mean"]) / STATE["renorm_stddev"]
+    r = np.sqrt(moments[1] + 0.1) / STATE["renorm_stddev"]
+    d = (moments[0] - STATE["renorm_mean"]) / STATE["renorm_stddev"]
     low, high, most, _ = options["renorm"]
     return (r, d) if low is None else (np.clip(r, low, high), np.clip(d, -most, most))
 
@@ -525,7 +527,7 @@ def correction(x: oracle.Array, options: dict[str, Any]) -> tuple[Any, Any]:
 def composed(
     x: oracle.Array, gamma: Any, beta: Any, options: dict[str, Any], r: Any, d: Any
 ) -> oracle.Array:
-    """The output of a step from groups that are normalized alone, and a correction given."""
+    """The output of a step from groups that are normalized alone, and from a correction."""
     y = np.empty_like(x)
     for part, n, alone in grouped(x, options):
         y[part] = alone.y * r + d if n else alone.y
@@ -549,13 +551,13 @@ def test_a_step_is_composed_of_its_groups(options: dict[str, Any], shape: str) -
 @pytest.mark.parametrize("options", TABLE.values(), ids=list(TABLE))
 def test_a_step_moves_the_state_to_the_average_of_its_groups(options: dict[str, Any]) -> None:
     options = {"epsilon": 0.1, **options, "unbiased": False, "rate": 0.3}
-    after, found = dict(STATE), averages(SAMPLES, options)
-    if found and options.get("training", True):
-        stddev = np.sqrt(found[1] + 0.1)
-        towards = [("moving_mean", found[0], 0.3), ("moving_variance", found[1], 0.3)]
+    after, moments = dict(STATE), averages(SAMPLES, options)
+    if moments and options.get("training", True):
+        stddev = np.sqrt(moments[1] + 0.1)
+        towards = [("moving_mean", moments[0], 0.3), ("moving_variance", moments[1], 0.3)]
         if "renorm" in options:
             towards += [("moving_stddev", stddev, 0.3)]
-            towards += [("renorm_mean", found[0], 0.4), ("renorm_stddev", stddev, 0.4)]
+            towards += [("renorm_mean", moments[0], 0.4), ("renorm_stddev", stddev, 0.4)]
         after |= {name: after[name] + rate * (to - after[name]) for name, to, rate in towards}
         if "renorm" in options:
             after["moving_variance"] = after["moving_stddev"] ** 2 - 0.1
@@ -567,17 +569,17 @@ def test_a_step_moves_the_state_to_the_average_of_its_groups(options: dict[str, 
 @pytest.mark.parametrize("options", TABLE.values(), ids=list(TABLE))
 def test_gradients_of_a_step_are_finite_differences(options: dict[str, Any], shape: str) -> None:
     gamma, beta = PARAMETERS[shape]
-    # They are constants, so they are those of SAMPLES wherever the loss is taken.
+    # The correction is a constant: that of SAMPLES, wherever the loss is taken.
     r, d = correction(SAMPLES, options)
-    given = [SAMPLES, gamma, beta]
+    arguments = [SAMPLES, gamma, beta]
 
     def loss(k: int, value: oracle.Array) -> float:
-        x, own_gamma, own_beta = given[:k] + [value] + given[k + 1 :]
+        x, own_gamma, own_beta = arguments[:k] + [value] + arguments[k + 1 :]
         return float(np.sum(composed(x, own_gamma, own_beta, options, r, d) * SLOPES))
 
-    found = oracle.step_gradients(SAMPLES, SLOPES, STATE, gamma, beta, **{"epsilon": 0.1} | options)
+    exact = oracle.step_gradients(SAMPLES, SLOPES, STATE, gamma, beta, **{"epsilon": 0.1} | options)
     rng = np.random.default_rng(1)
-    for k, (point, gradient) in enumerate(zip(given, found, strict=True)):
+    for k, (point, gradient) in enumerate(zip(arguments, exact, strict=True)):
         if point is None:
             assert gradient is None
             continue
@@ -605,12 +607,12 @@ def test_several_axes_are_one_of_all_their_channels(
     axes: int | tuple[int, ...], own: tuple[int, ...], of_samples: bool
 ) -> None:
     shape, rng = (5, 3, 2, 4), np.random.default_rng(2)
-    kept = sorted(a % 4 for a in np.atleast_1d(axes))
-    rest = [i for i in range(4) if i not in kept]
-    each = (5, *own[-3:]) if of_samples else own
+    channel_axes = sorted(a % 4 for a in np.atleast_1d(axes))
+    rest = [i for i in range(4) if i not in channel_axes]
+    parameter_shape = (5, *own[-3:]) if of_samples else own
 
     def flat(value: oracle.Array) -> oracle.Array:
-        return np.transpose(value, rest + kept).reshape(*(shape[i] for i in rest), -1)
+        return np.transpose(value, rest + channel_axes).reshape(*(shape[i] for i in rest), -1)
 
     def lined(value: oracle.Array) -> oracle.Array:
         return value.reshape((5, -1) if of_samples else -1)
@@ -618,23 +620,23 @@ def test_several_axes_are_one_of_all_their_channels(
     x, dy, scale, shift = rng.normal(size=(4, *shape))
     state = state_of(*rng.uniform(0.5, 2.0, size=(5, *own)))
     lines = {name: value.reshape(-1) for name, value in state.items()}
-    gamma, beta = rng.normal(size=(2, *each))
+    gamma, beta = rng.normal(size=(2, *parameter_shape))
     options = EVERYTHING | {"weights": rng.integers(0, 3, size=[shape[i] for i in rest])}
-    several = options | {"axis": axes, "adjustment": (scale, shift)}
-    one = options | {"adjustment": (flat(scale), flat(shift))}
-    actual = oracle.step(x, state, gamma, beta, **several)
-    expected = oracle.step(flat(x), lines, lined(gamma), lined(beta), **one)
+    multi_axis = options | {"axis": axes, "adjustment": (scale, shift)}
+    single_axis = options | {"adjustment": (flat(scale), flat(shift))}
+    actual = oracle.step(x, state, gamma, beta, **multi_axis)
+    expected = oracle.step(flat(x), lines, lined(gamma), lined(beta), **single_axis)
     assert_close(flat(actual.y), expected.y, 1e-13)
     after = {name: value.reshape(own) for name, value in expected.state.items()}
     assert_states_close(actual.state, after, 1e-13)
-    dx, *found = oracle.step_gradients(x, dy, state, gamma, beta, **several)
+    dx, *slopes = oracle.step_gradients(x, dy, state, gamma, beta, **multi_axis)
     flat_dx, *sums = oracle.step_gradients(
-        flat(x), flat(dy), lines, lined(gamma), lined(beta), **one
+        flat(x), flat(dy), lines, lined(gamma), lined(beta), **single_axis
     )
     assert_close(flat(dx), flat_dx, 1e-13)
-    for value, number in zip(found, sums, strict=True):
+    for value, number in zip(slopes, sums, strict=True):
         assert value is not None and number is not None
-        assert_close(value, number.reshape(each), 1e-12)
+        assert_close(value, number.reshape(parameter_shape), 1e-12)
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (5, 4), (5, 1, 1), (1, 3, 4), (5, 3, 4)])
@@ -651,17 +653,17 @@ def test_an_adjustment_broadcasts(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_a_step_of_few_options_is_batch_norm(axis: int, weights: oracle.Array | None) -> None:
     x, dy = np.moveaxis(X, -1, axis), np.moveaxis(DY, -1, axis)
-    given: dict[str, Any] = {"axis": axis, "epsilon": 0.1, "weights": weights}
+    arguments: dict[str, Any] = {"axis": axis, "epsilon": 0.1, "weights": weights}
     state = state_of(BETA, GAMMA**2)
     for training in (True, False):
         expected = oracle.batch_norm(
-            x, GAMMA, BETA, *state.values(), training=training, momentum=0.7, **given
+            x, GAMMA, BETA, *state.values(), training=training, momentum=0.7, **arguments
         )
-        actual = oracle.step(x, state, GAMMA, BETA, training=training, rate=0.3, **given)
+        actual = oracle.step(x, state, GAMMA, BETA, training=training, rate=0.3, **arguments)
         assert_close(actual.y, expected.y, 1e-13)
         assert_states_close(actual.state, state_of(*expected[3:]), 1e-13)
-    gradients = oracle.step_gradients(x, dy, state, GAMMA, BETA, **given)
-    for value, number in zip(gradients, oracle.gradients(x, dy, GAMMA, **given), strict=True):
+    gradients = oracle.step_gradients(x, dy, state, GAMMA, BETA, **arguments)
+    for value, number in zip(gradients, oracle.gradients(x, dy, GAMMA, **arguments), strict=True):
         assert value is not None
         assert_close(value, number, 1e-13)
 
@@ -727,14 +729,14 @@ def test_what_has_no_weight_does_not_matter(hidden: float, ghost: tuple[int, boo
     seen = SOME > 0
     x, dy = np.where(seen[..., None], SAMPLES, hidden), np.where(seen[..., None], SLOPES, 0.0)
     parameters, options = PARAMETERS["of channels"], EVERYTHING | {"ghost": ghost}
-    exact, actual = (oracle.step(each, STATE, *parameters, **options) for each in (SAMPLES, x))
+    exact, actual = (oracle.step(inputs, STATE, *parameters, **options) for inputs in (SAMPLES, x))
     assert_close(actual.y[seen], exact.y[seen], 0)
     assert_states_close(actual.state, exact.state, 0)
-    expected, found = (
-        oracle.step_gradients(each, dy, STATE, *parameters, **options) for each in (SAMPLES, x)
+    expected, slopes = (
+        oracle.step_gradients(inputs, dy, STATE, *parameters, **options) for inputs in (SAMPLES, x)
     )
-    assert_close(found[0], expected[0], 0)
-    for value, number in zip(found[1:], expected[1:], strict=True):
+    assert_close(slopes[0], expected[0], 0)
+    for value, number in zip(slopes[1:], expected[1:], strict=True):
         assert value is not None and number is not None
         assert_close(value, number, 0)
 

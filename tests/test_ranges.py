@@ -1,4 +1,4 @@
-"""What is far from 1: means, constants, variances, weights, rates; and what is hidden there."""
+"""Means, constants, variances, weights and rates far from 1, and hidden samples among them."""
 
 import functools
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from batchnorm import (
     moments,
 )
 from batchnorm.kernels import reference
-from batchnorm.moving import update
+from batchnorm.stages.state import update
 from tests import oracle
 from tests.compare import assert_close
 from tests.differentiate import BACKEND, MODES, Array, compiled, gradients, tensors, to_numpy
@@ -40,13 +40,13 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def step(x: Array, state: dict[str, Array], weights: Any = None, **options: Any) -> Any:
-    """y and the state, compiled where the backend compiles."""
+    """Returns y and the state of a step, compiled where the backend compiles."""
     x_, *values = tensors([x, *state.values()], "float32")
     weights = None if weights is None else tensors([weights])[0]
 
     def run(x: Any, weights: Any, *values: Any) -> Any:
-        known = dict(zip(state, values, strict=True))
-        return batch_norm(x, known, training=True, sample_weight=weights, **options)
+        variables = dict(zip(state, values, strict=True))
+        return batch_norm(x, variables, training=True, sample_weight=weights, **options)
 
     y, new = compiled(run, COMPILED)(x_, weights, *values)
     return to_numpy(y), {name: to_numpy(value) for name, value in new.items()}
@@ -106,28 +106,28 @@ FIRST: dict[str, tuple[dict[str, Any], bool]] = {
 @pytest.mark.parametrize("name", FIRST)
 @pytest.mark.parametrize("old", [1.0, np.nan, np.inf, 1e30])
 def test_a_first_step_replaces_what_was(old: float, name: str) -> None:
-    """At rate 1 nothing is left of it, not its rounding either."""
-    options, whole = FIRST[name]
-    if not np.isfinite(old) and not whole:
+    """At rate 1 nothing remains of the old value, not even its rounding error."""
+    options, nonfinite = FIRST[name]
+    if not np.isfinite(old) and not nonfinite:
         pytest.skip("renorm normalizes by its state")
     x = (1e-4 * np.random.default_rng(0).normal(size=(512, 2))).astype("float32")
     names = NAMES if "renorm" in options else NAMES[:2]
-    state: dict[str, Any] = {each: np.full(2, old) for each in names}
+    state: dict[str, Any] = {statistic: np.full(2, old) for statistic in names}
     counts = options["moving"].counts or "renorm" in options
     state |= {"step": np.zeros(())} if counts else {}
     _, new = step(x, state, epsilon=1e-9, **options)
     variance = x.astype("float64").var(0)
     stddev = np.sqrt(variance + 1e-9)
-    for each, right in (
+    for statistic, right in (
         ("moving_variance", variance),
         ("moving_stddev", stddev),
         ("renorm_stddev", stddev),
     ):
-        if each in new:
-            assert_close(new[each] / right, np.ones(2), 1e-5)
-    for each in ("moving_mean", "renorm_mean"):
-        if each in new:
-            assert_close(new[each] * 1e4, x.astype("float64").mean(0) * 1e4, 1e-6)
+        if statistic in new:
+            assert_close(new[statistic] / right, np.ones(2), 1e-5)
+    for statistic in ("moving_mean", "renorm_mean"):
+        if statistic in new:
+            assert_close(new[statistic] * 1e4, x.astype("float64").mean(0) * 1e4, 1e-6)
 
 
 def test_a_step_stays_between_what_was_and_the_batch() -> None:
@@ -140,20 +140,20 @@ def test_a_step_stays_between_what_was_and_the_batch() -> None:
         to_numpy(keras.ops.maximum(old_, batch_)),
     )
     for rate in (0.0, 2.0**-10, 0.25, 0.5, 0.875, 1 - 2.0**-10, 1 - 2.0**-24, 1.0):
-        for given in (rate, tensors([np.float32(rate)])[0]):
-            new = to_numpy(update(old_, batch_, given))
+        for argument in (rate, tensors([np.float32(rate)])[0]):
+            new = to_numpy(update(old_, batch_, argument))
             assert ((lowest <= new) & (new <= highest)).all()
             right = (1 - rate) * old + rate * batch
             share = (1 - rate) * np.abs(old) + rate * np.abs(batch)
             assert (np.abs(new - right) <= 3e-7 * share).all()
-            assert (to_numpy(update(old_, old_, given)) == to_numpy(old_)).all()
+            assert (to_numpy(update(old_, old_, argument)) == to_numpy(old_)).all()
     assert (to_numpy(update(old_, batch_, 1.0)) == to_numpy(batch_)).all()
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("size", [3, 7])
 def test_huge_constants(size: int, weighted: bool, kernel: None) -> None:
-    """Their means' rounding errors have squares that no float32 holds."""
+    """The rounding errors of their means have squares that no float32 holds."""
     values = np.array([1e8, 1e20, 1e27, -1e30, 3e38, 0.1], "float32")
     x = np.tile(values, (size, 1))
     x[:, -1] += np.arange(size) / 10  # this one is none
@@ -170,9 +170,9 @@ def test_huge_constants(size: int, weighted: bool, kernel: None) -> None:
     assert_close(y[int(weighted) :, -1], right.y[:, -1], 1e-5)
 
     def loss(x: Any) -> Any:
-        known = {name: value[:5] for name, value in state.items()}
-        values = tensors([*known.values()], "float32")
-        y, _ = batch_norm(x, dict(zip(known, values, strict=True)), training=True)
+        variables = {name: value[:5] for name, value in state.items()}
+        values = tensors([*variables.values()], "float32")
+        y, _ = batch_norm(x, dict(zip(variables, values, strict=True)), training=True)
         return keras.ops.sum(y * keras.ops.cos(keras.ops.arange(size, dtype="float32"))[:, None])
 
     (dx,) = gradients(loss, *tensors([np.tile(values[:-1], (size, 1))]))
@@ -197,11 +197,11 @@ def test_factors_on_weights(factor: float, mode: str) -> None:
     state = dict(zip(NAMES, draw.uniform(0.5, 2, (5, 3)), strict=True))
     x_, weights_, *values = tensors([x, weights * factor, *state.values()], "float32")
     options: dict[str, Any] = {"statistics": Ghost(4), "renorm": Renorm(0.5, 2.0, 1.0)}
-    moving = Exponential(0.9, unbiased=True)
+    options["moving"] = Exponential(0.9, unbiased=True)
 
     def run(x: Any, weights: Any, *values: Any) -> Any:
-        known = dict(zip(state, values, strict=True))
-        return batch_norm(x, known, training=True, sample_weight=weights, moving=moving, **options)
+        variables = dict(zip(state, values, strict=True))
+        return batch_norm(x, variables, training=True, sample_weight=weights, **options)
 
     y, new = compiled(run, mode)(x_, weights_, *values)
     same: dict[str, Any] = {"ghost": (4, False), "renorm": (0.5, 2.0, 1.0, 0.01), "rate": 0.1}
@@ -214,15 +214,15 @@ def test_factors_on_weights(factor: float, mode: str) -> None:
 def test_the_unit_of_weights_is_in_the_count() -> None:
     x, weights = np.random.default_rng(0).normal(size=(2, 8, 1)).astype("float32")
     x_, weights_ = tensors([x, np.abs(weights) * np.float32(1e30)])
-    found = moments(x_, [0], weights_)
-    assert_close(to_numpy(found.count) / 1e30, np.abs(weights).sum(), 1e-6)
+    result = moments(x_, [0], weights_)
+    assert_close(to_numpy(result.count) / 1e30, np.abs(weights).sum(), 1e-6)
     mean = (x * np.abs(weights)).sum() / np.abs(weights).sum()
-    assert_close(to_numpy(found.mean), [mean], 1e-6)
+    assert_close(to_numpy(result.mean), [mean], 1e-6)
 
 
 def test_ordinary_weights_stay_as_they_are() -> None:
-    """Zeros and ones, and what is near them, to the last bit."""
-    from batchnorm.weights import scaled
+    """Zeros, ones and numbers near them stay, to the last bit."""
+    from batchnorm.stages.weights import scaled
 
     for values in ([0.0, 1.0, 1.0], [0.3, 700.0, 0.0], [0.0, 0.0, 0.0]):
         (weights,) = tensors([values], "float32")
@@ -253,18 +253,18 @@ def test_no_sum_is_taken_in_sequence(
 
 
 def check_sums(shape: tuple[int, ...], axis: tuple[int, ...]) -> None:
-    """Compares y, dx, dgamma and dbeta with the oracle, each in its own measure."""
+    """Compares y, dx, dgamma and dbeta with the oracle, each relative to its own scale."""
     draw = np.random.default_rng(0)
-    kept = [size if place in axis else 1 for place, size in enumerate(shape)]
-    vector = [size for size in kept if size != 1] if len(axis) > 1 else [shape[axis[0]]]
-    vector = kept if len(axis) > 1 else vector
+    keepdims = [size if place in axis else 1 for place, size in enumerate(shape)]
+    vector = [size for size in keepdims if size != 1] if len(axis) > 1 else [shape[axis[0]]]
+    vector = keepdims if len(axis) > 1 else vector
     state = {"moving_mean": np.zeros(vector), "moving_variance": np.ones(vector)}
     names = axis if len(axis) > 1 else axis[0]
-    known = tensors([*state.values()], "float32")
+    old = tensors([*state.values()], "float32")
 
     def run(x: Any, dy: Any, gamma: Any, beta: Any) -> Any:
         def loss(x: Any, gamma: Any, beta: Any) -> Any:
-            values = dict(zip(state, known, strict=True))
+            values = dict(zip(state, old, strict=True))
             y, _ = batch_norm(x, values, gamma, beta, training=True, axis=names)
             return keras.ops.sum(y * dy), y
 
@@ -273,7 +273,7 @@ def check_sums(shape: tuple[int, ...], axis: tuple[int, ...]) -> None:
 
     step = compiled(run, MODES[1] if len(MODES) > 1 else MODES[0])
     gamma, beta = draw.normal(1, 0.3, vector), draw.normal(size=vector)
-    others = tuple(place for place in range(len(shape)) if place not in axis)
+    reduced = tuple(place for place in range(len(shape)) if place not in axis)
     for mean, cut in ((1.9, False), (1e6, False), (0.0, True)):
         x = draw.normal(mean, 1, shape).astype("float32")
         x = np.maximum(x, 0) if cut else x
@@ -283,9 +283,9 @@ def check_sums(shape: tuple[int, ...], axis: tuple[int, ...]) -> None:
         right = oracle.step(x, state, *args, axis=names)
         exact = oracle.step_gradients(x, dy, state, *args, axis=names)
         assert_close(to_numpy(y), right.y, 1e-5)
-        largest = np.abs(exact[0]).max(others, keepdims=True)
+        largest = np.abs(exact[0]).max(reduced, keepdims=True)
         assert_close(to_numpy(dx) / largest, exact[0] / largest, 1e-5)
         xhat = oracle.step(x, state, axis=names).y
-        for found, expected, terms in ((dgamma, exact[1], dy * xhat), (dbeta, exact[2], dy)):
-            root = np.sqrt((terms.astype("float64") ** 2).sum(others)).reshape(vector)
-            assert_close(to_numpy(found) / root, expected / root, 1e-5)
+        for actual, expected, terms in ((dgamma, exact[1], dy * xhat), (dbeta, exact[2], dy)):
+            root = np.sqrt((terms.astype("float64") ** 2).sum(reduced)).reshape(vector)
+            assert_close(to_numpy(actual) / root, expected / root, 1e-5)

@@ -1,4 +1,4 @@
-"""The NumPy reference against the oracle, and proof that the comparison would notice a mistake."""
+"""The NumPy reference against the oracle, and wrong references that the comparison catches."""
 
 import doctest
 from collections.abc import Callable
@@ -13,12 +13,14 @@ from batchnorm.reference import batch_norm_backward, batch_norm_infer, batch_nor
 from tests import oracle
 from tests.compare import assert_close
 
+pytestmark = pytest.mark.no_backend
+
 Array = npt.NDArray[Any]
 MOMENTUM, EPSILON = 0.9, 1e-3
 
 
 class Row(NamedTuple):
-    """One row of the table: a batch with the given mean and deviation, and what to ask of it."""
+    """One row of the table: a batch with this mean and deviation, and the options of the call."""
 
     shape: tuple[int, ...]
     axis: int = -1
@@ -63,7 +65,7 @@ TABLE = {
 
 
 class Case(NamedTuple):
-    """The arrays of a row; nobody may write into them."""
+    """The arrays of a row, which are read-only."""
 
     row: Row
     x: Array
@@ -105,7 +107,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 class Training(NamedTuple):
-    """What a training step hands back."""
+    """The results of a training step."""
 
     y: Array
     moving_mean: Array
@@ -129,7 +131,7 @@ def backward(case: Case) -> tuple[Array, Array, Array]:
 
 
 def check_training(implementation: Train, case: Case) -> None:
-    """Holds a training step against the oracle, be it the reference or a wrong one."""
+    """Compares a training step, the reference's or a wrong one, with the oracle."""
     row = case.row
     expected = oracle.batch_norm(
         case.x, *case.parameters, axis=row.axis, momentum=MOMENTUM, epsilon=EPSILON
@@ -141,7 +143,7 @@ def check_training(implementation: Train, case: Case) -> None:
 
 
 def check_backward(implementation: Backward, case: Case) -> None:
-    """Holds gradients against the oracle, be they the reference's or wrong ones."""
+    """Compares gradients, the reference's or wrong ones, with the oracle."""
     row = case.row
     expected = oracle.gradients(case.x, case.dy, case.gamma, axis=row.axis, epsilon=EPSILON)
     # dgamma and dbeta are sums over a channel: their rounding grows with the channel.
@@ -299,8 +301,8 @@ BAD_IN_BOTH: list[tuple[dict[str, Any], list[str]]] = [
     ({"gamma": np.ones(4)}, ["gamma has shape (4,)", "x has 3 channels", "shape (3,)"]),
     ({"beta": np.ones((1, 3))}, ["beta has shape (1, 3)", "x has 3 channels", "shape (3,)"]),
     ({"moving_mean": 0.0}, ["moving_mean has shape ()", "shape (3,)"]),
-    ({"moving_variance": np.ones(4)}, ["moving_variance has shape (4,)", "mend axis"]),
-    ({"axis": 0}, ["gamma has shape (3,)", "x has 4 channels", "mend axis"]),
+    ({"moving_variance": np.ones(4)}, ["moving_variance has shape (4,)", "correct axis"]),
+    ({"axis": 0}, ["gamma has shape (3,)", "x has 4 channels", "correct axis"]),
     ({"axis": 2}, ["axis=2", "shape (4, 3)", "Pass -1 for (N, ..., C), 1 for (N, C, ...)"]),
     ({"axis": -3}, ["axis=-3", "shape (4, 3)"]),
     ({"x": np.ones(3)}, ["shape (3,)", "two axes or more", "x[:, None]"]),
@@ -319,18 +321,18 @@ BAD_IN_TRAINING: list[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize("bad, said", BAD_IN_BOTH + BAD_IN_TRAINING)
-def test_training_refuses(bad: dict[str, Any], said: list[str]) -> None:
+@pytest.mark.parametrize("bad, fragments", BAD_IN_BOTH + BAD_IN_TRAINING)
+def test_training_refuses(bad: dict[str, Any], fragments: list[str]) -> None:
     with pytest.raises(ValueError) as error:
         batch_norm_train(**(GOOD | bad))
-    assert [words for words in said if words not in str(error.value)] == []
+    assert [words for words in fragments if words not in str(error.value)] == []
 
 
-@pytest.mark.parametrize("bad, said", BAD_IN_BOTH)
-def test_inference_refuses(bad: dict[str, Any], said: list[str]) -> None:
+@pytest.mark.parametrize("bad, fragments", BAD_IN_BOTH)
+def test_inference_refuses(bad: dict[str, Any], fragments: list[str]) -> None:
     with pytest.raises(ValueError) as error:
         batch_norm_infer(**(GOOD | bad))
-    assert [words for words in said if words not in str(error.value)] == []
+    assert [words for words in fragments if words not in str(error.value)] == []
 
 
 def test_backward_refuses_another_shape() -> None:
@@ -356,7 +358,7 @@ def wrong_train(
     moving_ddof: int = 0,
     beta_first: bool = False,
 ) -> Train:
-    """Batch normalization over the first axes, right as long as no option says otherwise."""
+    """Normalizes over the first axes, correctly unless an option adds a mistake."""
 
     def implementation(case: Case) -> Training:
         axes = tuple(range(case.x.ndim - 1)) if axis is None else axis
@@ -412,20 +414,20 @@ def test_the_comparison_catches_a_swapped_axis() -> None:
 
 
 def one_pass(case: Case) -> Training:
-    """Variance as E[x^2] - E[x]^2, which cancels."""
+    """Computes the variance as E[x^2] - E[x]^2, which cancels."""
     mean, square = case.x.mean((0, 1, 2)), (case.x * case.x).mean((0, 1, 2))
     variance = np.maximum(square - mean * mean, 0)
     return train(case)._replace(y=normalize(case, mean, variance))
 
 
 def centred_once(case: Case) -> Training:
-    """Centred by a mean that is rounded."""
+    """Centres by a rounded mean."""
     mean = case.x.mean((0, 1, 2))
     return train(case)._replace(y=normalize(case, mean, case.x.var((0, 1, 2))))
 
 
 def folded(case: Case) -> Training:
-    """The mean multiplied out into the shift."""
+    """Multiplies the mean out into the shift."""
     exact = oracle.batch_norm(case.x)
     scale = (case.gamma / np.sqrt(exact.variance + EPSILON)).astype(np.float32)
     shift = (case.beta - exact.mean * scale).astype(np.float32)
@@ -445,14 +447,14 @@ def test_the_comparison_catches_what_loses_digits(implementation: Train) -> None
 
 
 def without_mean_and_variance(case: Case) -> tuple[Array, Array, Array]:
-    """As if the mean and the variance were constants."""
+    """Treats the mean and the variance as constants."""
     _, dgamma, dbeta = backward(case)
     result = oracle.batch_norm(case.x)
     return case.dy * case.gamma / np.sqrt(result.variance + EPSILON), dgamma, dbeta
 
 
 def without_variance(case: Case) -> tuple[Array, Array, Array]:
-    """As if the variance were a constant."""
+    """Treats the variance as a constant."""
     dx, dgamma, dbeta = without_mean_and_variance(case)
     return dx - dx.mean(axis=(0, 1)), dgamma, dbeta
 
@@ -489,7 +491,7 @@ def test_close(actual: npt.ArrayLike, expected: npt.ArrayLike, tolerance: float)
 
 
 @pytest.mark.parametrize(
-    "actual, expected, tolerance, said",
+    "actual, expected, tolerance, words",
     [
         ([1.0, 2.0], [1.0, 2.5], 0.1, "error 0.2 is above the tolerance 0.1 at index (1,): 2.0"),
         ([[0.0], [5.0]], [[0.0], [0.5]], 1.0, "index (1, 0): 5.0 instead of 0.5; 1 of 2"),
@@ -505,8 +507,8 @@ def test_close(actual: npt.ArrayLike, expected: npt.ArrayLike, tolerance: float)
     ],
 )
 def test_not_close(
-    actual: npt.ArrayLike, expected: npt.ArrayLike, tolerance: float, said: str
+    actual: npt.ArrayLike, expected: npt.ArrayLike, tolerance: float, words: str
 ) -> None:
     with pytest.raises(AssertionError) as error:
         assert_close(actual, expected, tolerance)
-    assert said in str(error.value)
+    assert words in str(error.value)

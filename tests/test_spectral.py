@@ -1,4 +1,4 @@
-"""Spectral normalization against float64 NumPy, and as a layer of Keras's."""
+"""Spectral normalization against float64 NumPy, and as a Keras layer."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ def unit(vector: Any) -> Array:
 
 
 def measured(matrix: Array, u: Array, iterations: int) -> tuple[Any, Array, Array]:
-    """sigma, v and u after so many iterations, 0 in inference."""
+    """Returns sigma, v and u after the given number of iterations, 0 in inference."""
     v = unit(matrix @ u)
     for _ in range(iterations):
         v = unit(matrix @ u)
@@ -66,19 +66,19 @@ def dense(dtype: str = "float32", iterations: int = 1, **options: Any) -> Spectr
         wrapped = layers.Dense(OUT, dtype=dtype, **options)
     layer = SpectralNormalization(wrapped, iterations, dtype=dtype)
     layer.build((None, IN))
-    given = data()
-    layer.layer.kernel.assign(given["kernel"])
+    arrays = data()
+    layer.layer.kernel.assign(arrays["kernel"])
     if layer.layer.bias is not None:
-        layer.layer.bias.assign(given["bias"])
-    layer.u.assign(given["u"])
+        layer.layer.bias.assign(arrays["bias"])
+    layer.u.assign(arrays["u"])
     return layer
 
 
 @pytest.mark.parametrize("iterations", [0, 1, 3])
 def test_the_formula_is_the_derivative_with_u_and_v_fixed(iterations: int) -> None:
-    given = data()
-    kernel, gradient = given["kernel"], given["x"].T @ given["dy"]
-    sigma, v, u = measured(kernel, given["u"], iterations)
+    arrays = data()
+    kernel, gradient = arrays["kernel"], arrays["x"].T @ arrays["dy"]
+    sigma, v, u = measured(kernel, arrays["u"], iterations)
     direction = np.random.default_rng(1).normal(size=kernel.shape)
 
     def loss(step: float) -> Any:
@@ -96,11 +96,11 @@ CASES += [(MODES[-1], 0, "float64"), (MODES[-1], 2, "float64")]
 
 @pytest.mark.parametrize(("mode", "iterations", "dtype"), CASES)
 def test_output_gradients_and_state(mode: str, iterations: int, dtype: str) -> None:
-    given = data()
-    sigma, v, u = measured(given["kernel"], given["u"], iterations)
+    arrays = data()
+    sigma, v, u = measured(arrays["kernel"], arrays["u"], iterations)
     with precision(dtype):
         layer = dense(dtype, max(iterations, 1))
-        kernel, bias, old, x, dy = tensors(list(given.values()), dtype)
+        kernel, bias, old, x, dy = tensors(list(arrays.values()), dtype)
 
         def run(kernel: Any, bias: Any, u: Any, x: Any) -> Any:
             return layer.stateless_call([kernel, bias], [u], x, training=iterations > 0)
@@ -109,14 +109,14 @@ def test_output_gradients_and_state(mode: str, iterations: int, dtype: str) -> N
             return ops.sum(run(*arguments)[0] * dy)
 
         both = compiled(lambda *a: (run(*a), gradients(loss, *a)), mode)
-        (y, (new,)), found = both(kernel, bias, old, x)
+        (y, (new,)), slopes = both(kernel, bias, old, x)
         assert keras.backend.standardize_dtype(y.dtype) == dtype
-        actual = [to_numpy(value) for value in (y, new, *found)]
-    hat = given["kernel"] / sigma
-    slope = through_sigma(given["x"].T @ given["dy"], given["kernel"], sigma, v, u)
+        actual = [to_numpy(value) for value in (y, new, *slopes)]
+    hat = arrays["kernel"] / sigma
+    slope = through_sigma(arrays["x"].T @ arrays["dy"], arrays["kernel"], sigma, v, u)
     expected = [
-        *(given["x"] @ hat + given["bias"], u),
-        *(slope, given["dy"].sum(0), np.zeros(OUT), given["dy"] @ hat.T),
+        *(arrays["x"] @ hat + arrays["bias"], u),
+        *(slope, arrays["dy"].sum(0), np.zeros(OUT), arrays["dy"] @ hat.T),
     ]
     for one, other in zip(actual, expected, strict=True):
         assert_close(one, other, TOLERANCE[dtype])
@@ -165,14 +165,14 @@ def test_every_layer_is_itself_with_another_kernel(kind: str, dtype: str) -> Non
         matrix = as_matrix(kernel, kind)
         start = unit(random.normal(size=matrix.shape[-1]))
         sigma, v, u = measured(matrix, start, 2)
-        others = [random.normal(size=weight.shape) for weight in plain.weights[1:]]
+        rest = [random.normal(size=weight.shape) for weight in plain.weights[1:]]
 
-        def differentiated(one: Any, kernel: Any, others: Any, state: Any) -> Any:
-            """The output, the state after it, and the gradient of a loss in the kernel."""
+        def differentiated(one: Any, kernel: Any, rest: Any, state: Any) -> Any:
+            """Returns the output, the state after it, and the gradient of a loss in the kernel."""
 
             def run(kernel: Any) -> Any:
-                given = {"training": True} if state else {}
-                return one.stateless_call([kernel, *others], state, x, **given)
+                options = {"training": True} if state else {}
+                return one.stateless_call([kernel, *rest], state, x, **options)
 
             slope = gradients(lambda kernel: ops.sum(ops.cos(run(kernel)[0])), kernel)
             return *run(kernel), *slope
@@ -182,22 +182,22 @@ def test_every_layer_is_itself_with_another_kernel(kind: str, dtype: str) -> Non
             compiled(lambda *a, one=one: differentiated(one, *a), mode) for one in (layer, plain)
         )
         hat, old = tensors([from_matrix(matrix / sigma, kernel, kind), start], dtype)
-        (whole,), weights = tensors([kernel], dtype), tensors(others, dtype)
+        (kernel_,), weights = tensors([kernel], dtype), tensors(rest, dtype)
         expected, _, slope = other(hat, weights, [])
-        y, (new,), found = call(whole, weights, [old])
+        y, (new,), kernel_slope = call(kernel_, weights, [old])
         right = through_sigma(as_matrix(to_numpy(slope), kind), matrix, sigma, v, u)
         assert symbolic.shape[1:] == tuple(y.shape[1:])
         assert layer.compute_output_shape(x.shape) == plain.compute_output_shape(x.shape)
         assert_close(to_numpy(y), to_numpy(expected), TOLERANCE[dtype])
         assert_close(to_numpy(new), u, TOLERANCE[dtype])
-        assert_close(to_numpy(found), from_matrix(right, kernel, kind), TOLERANCE[dtype])
+        assert_close(to_numpy(kernel_slope), from_matrix(right, kernel, kind), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_gradient_penalty_goes_through_sigma(mode: str) -> None:
-    given = data()
+    arrays = data()
     layer = dense()
-    kernel, bias, old, x, dy = tensors(list(given.values()), "float32")
+    kernel, bias, old, x, dy = tensors(list(arrays.values()), "float32")
 
     def penalty(kernel: Any) -> Any:
         def loss(x: Any) -> Any:
@@ -205,56 +205,56 @@ def test_a_gradient_penalty_goes_through_sigma(mode: str) -> None:
 
         return ops.sum(gradients(loss, x)[0] ** 2)
 
-    (found,) = compiled(lambda k: gradients(penalty, k), mode)(kernel)
-    sigma, v, u = measured(given["kernel"], given["u"], 1)
+    (result,) = compiled(lambda k: gradients(penalty, k), mode)(kernel)
+    sigma, v, u = measured(arrays["kernel"], arrays["u"], 1)
     # The penalty is |dy hat^T|^2.
-    outer = 2 * given["kernel"] / sigma @ given["dy"].T @ given["dy"]
-    assert_close(to_numpy(found), through_sigma(outer, given["kernel"], sigma, v, u), 1e-5)
+    outer = 2 * arrays["kernel"] / sigma @ arrays["dy"].T @ arrays["dy"]
+    assert_close(to_numpy(result), through_sigma(outer, arrays["kernel"], sigma, v, u), 1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_second_derivative_in_the_kernel(mode: str) -> None:
-    given = data()
+    arrays = data()
     layer = dense()
-    kernel, bias, old, x, dy = tensors(list(given.values()), "float32")
+    kernel, bias, old, x, dy = tensors(list(arrays.values()), "float32")
     direction = np.random.default_rng(1).normal(size=(IN, OUT))
 
     def slope(kernel: Any) -> Any:
         def loss(kernel: Any) -> Any:
             return ops.sum(layer.stateless_call([kernel, bias], [old], x, training=True)[0] * dy)
 
-        (found,) = gradients(loss, kernel)
-        return ops.sum(found * ops.cast(direction, "float32"))
+        (result,) = gradients(loss, kernel)
+        return ops.sum(result * ops.cast(direction, "float32"))
 
-    (found,) = compiled(lambda k: gradients(slope, k), mode)(kernel)
-    sigma, v, u = measured(given["kernel"], given["u"], 1)
-    gradient, step = given["x"].T @ given["dy"], 1e-5 * direction
+    (result,) = compiled(lambda k: gradients(slope, k), mode)(kernel)
+    sigma, v, u = measured(arrays["kernel"], arrays["u"], 1)
+    gradient, step = arrays["x"].T @ arrays["dy"], 1e-5 * direction
     first, second = (
         through_sigma(gradient, moved, v @ moved @ u, v, u)
-        for moved in (given["kernel"] - step, given["kernel"] + step)
+        for moved in (arrays["kernel"] - step, arrays["kernel"] + step)
     )
-    assert_close(to_numpy(found), (second - first) / 2e-5, 1e-5)
+    assert_close(to_numpy(result), (second - first) / 2e-5, 1e-5)
 
 
 def test_the_kernel_is_not_overwritten_and_inference_changes_nothing() -> None:
-    given = {name: array.astype("float32") for name, array in data().items()}
+    arrays = {name: array.astype("float32") for name, array in data().items()}
     layer = dense()
     for training in (False, None):
-        layer(given["x"], training=training)
-    assert_close(to_numpy(layer.u), given["u"], 0)
-    layer(given["x"], training=True)
-    assert np.abs(to_numpy(layer.u) - given["u"]).max() > 0.01
-    assert_close(to_numpy(layer.layer.kernel), given["kernel"], 0)
-    assert_close(to_numpy(layer.layer.bias), given["bias"], 0)
+        layer(arrays["x"], training=training)
+    assert_close(to_numpy(layer.u), arrays["u"], 0)
+    layer(arrays["x"], training=True)
+    assert np.abs(to_numpy(layer.u) - arrays["u"]).max() > 0.01
+    assert_close(to_numpy(layer.layer.kernel), arrays["kernel"], 0)
+    assert_close(to_numpy(layer.layer.bias), arrays["bias"], 0)
 
 
 @pytest.mark.parametrize("outer", [True, False])
 def test_frozen_layers_run_in_inference_mode(outer: bool) -> None:
-    given, layer = data(), dense()
+    arrays, layer = data(), dense()
     (layer if outer else layer.layer).trainable = False
-    x = given["x"].astype("float32")
+    x = arrays["x"].astype("float32")
     assert_close(to_numpy(layer(x, training=True)), to_numpy(layer(x)), 0)
-    assert_close(to_numpy(layer.u), given["u"].astype("float32"), 0)
+    assert_close(to_numpy(layer.u), arrays["u"].astype("float32"), 0)
 
 
 def test_the_norm_converges_to_one() -> None:
@@ -270,16 +270,16 @@ def test_the_norm_converges_to_one() -> None:
 @pytest.mark.parametrize("modes", [(True, True), (False, True), (True, False)], ids=str)
 def test_two_calls_before_one_gradient(modes: tuple[bool, bool]) -> None:
     """As a GAN's discriminator: PyTorch keeps u for the gradient, and must not find it changed."""
-    given, layer = data(), dense(use_bias=False)
-    kernel, dy = layer.layer.kernel, ops.convert_to_tensor(given["dy"], "float32")
-    batches = [given["x"].astype("float32"), (given["x"] ** 2).astype("float32")]
+    arrays, layer = data(), dense(use_bias=False)
+    kernel, dy = layer.layer.kernel, ops.convert_to_tensor(arrays["dy"], "float32")
+    batches = [arrays["x"].astype("float32"), (arrays["x"] ** 2).astype("float32")]
 
     def loss() -> Any:
         calls = [layer(x, training=mode) for x, mode in zip(batches, modes, strict=True)]
         return ops.sum((calls[0] + calls[1]) * dy)
 
     def stateless(kernel: Any) -> Any:
-        total, state = 0.0, [ops.convert_to_tensor(given["u"], "float32")]
+        total, state = 0.0, [ops.convert_to_tensor(arrays["u"], "float32")]
         for x, mode in zip(batches, modes, strict=True):
             y, state = layer.stateless_call([kernel], state, x, training=mode)
             total += ops.sum(y * dy)
@@ -287,29 +287,29 @@ def test_two_calls_before_one_gradient(modes: tuple[bool, bool]) -> None:
 
     if BACKEND == "torch":
         loss().backward()
-        found = to_numpy(kernel.value.grad)
+        actual = to_numpy(kernel.value.grad)
     elif BACKEND == "tensorflow":
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
             value = loss()
-        found = to_numpy(tape.gradient(value, kernel.value))
+        actual = to_numpy(tape.gradient(value, kernel.value))
     else:
         loss()
-        found = to_numpy(gradients(stateless, *tensors([given["kernel"]], "float32"))[0])
-    expected, u = np.zeros((IN, OUT)), given["u"]
+        actual = to_numpy(gradients(stateless, *tensors([arrays["kernel"]], "float32"))[0])
+    expected, u = np.zeros((IN, OUT)), arrays["u"]
     for x, mode in zip(batches, modes, strict=True):
-        sigma, v, u = measured(given["kernel"], u, int(mode))
-        slope = x.astype("float64").T @ given["dy"]
-        expected += through_sigma(slope, given["kernel"], sigma, v, u)
-    assert_close(found, expected, 1e-5)
+        sigma, v, u = measured(arrays["kernel"], u, int(mode))
+        slope = x.astype("float64").T @ arrays["dy"]
+        expected += through_sigma(slope, arrays["kernel"], sigma, v, u)
+    assert_close(actual, expected, 1e-5)
     assert_close(to_numpy(layer.u), u, 1e-6)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_kernel_of_zeros(training: bool) -> None:
-    given, layer = data(), dense()
-    _, bias, old, x, dy = tensors(list(given.values()), "float32")
+    arrays, layer = data(), dense()
+    _, bias, old, x, dy = tensors(list(arrays.values()), "float32")
 
     def run(kernel: Any) -> Any:
         return layer.stateless_call([kernel, bias], [old], x, training=training)
@@ -318,47 +318,47 @@ def test_a_kernel_of_zeros(training: bool) -> None:
         return *run(kernel), *gradients(lambda k: ops.sum(run(k)[0] * dy), kernel)
 
     y, (u,), slope = compiled(both, MODES[-1])(ops.zeros((IN, OUT)))
-    assert_close(to_numpy(y), np.tile(given["bias"], (ROWS, 1)), 1e-6)
-    assert_close(to_numpy(u), given["u"], 1e-6)
-    assert_close(to_numpy(slope), given["x"].T @ given["dy"], 1e-5)
+    assert_close(to_numpy(y), np.tile(arrays["bias"], (ROWS, 1)), 1e-6)
+    assert_close(to_numpy(u), arrays["u"], 1e-6)
+    assert_close(to_numpy(slope), arrays["x"].T @ arrays["dy"], 1e-5)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_the_scale_of_the_kernel_does_not_matter(scale: float) -> None:
-    given, layer = data(), dense(iterations=2)
-    x = given["x"].astype("float32")
-    layer.layer.kernel.assign(given["kernel"] * scale)
-    sigma, _, u = measured(given["kernel"], given["u"], 2)
+    arrays, layer = data(), dense(iterations=2)
+    x = arrays["x"].astype("float32")
+    layer.layer.kernel.assign(arrays["kernel"] * scale)
+    sigma, _, u = measured(arrays["kernel"], arrays["u"], 2)
     y = layer(x, training=True)
-    assert_close(to_numpy(y), given["x"] @ given["kernel"] / sigma + given["bias"], 1e-5)
+    assert_close(to_numpy(y), arrays["x"] @ arrays["kernel"] / sigma + arrays["bias"], 1e-5)
     assert_close(to_numpy(layer.u), u, 1e-5)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_u_outlives_a_kernel_that_does_not(value: float) -> None:
-    given, layer = data(), dense()
+    arrays, layer = data(), dense()
     layer.layer.kernel.assign(np.full((IN, OUT), value))
-    assert not np.isfinite(to_numpy(layer(given["x"].astype("float32"), training=True))).any()
-    assert_close(to_numpy(layer.u), given["u"], 1e-6)
+    assert not np.isfinite(to_numpy(layer(arrays["x"].astype("float32"), training=True))).any()
+    assert_close(to_numpy(layer.u), arrays["u"], 1e-6)
 
 
 def test_the_kernel_is_regularized_and_once() -> None:
     layer = dense(kernel_regularizer=keras.regularizers.L2(0.5), activity_regularizer="l1")
-    given = data()
+    arrays = data()
     for _ in range(2):
-        y = layer(given["x"].astype("float32"), training=True)
-    expected = [0.01 * np.abs(to_numpy(y)).sum() / ROWS, 0.5 * (given["kernel"] ** 2).sum()]
+        y = layer(arrays["x"].astype("float32"), training=True)
+    expected = [0.01 * np.abs(to_numpy(y)).sum() / ROWS, 0.5 * (arrays["kernel"] ** 2).sum()]
     assert_close([to_numpy(loss) for loss in layer.losses], expected, 1e-5)
     trainable = [ops.convert_to_tensor(to_numpy(v)) for v in layer.trainable_variables]
     state = [ops.convert_to_tensor(to_numpy(layer.u))]
-    x = ops.convert_to_tensor(given["x"], "float32")
+    x = ops.convert_to_tensor(arrays["x"], "float32")
     y, _, losses = layer.stateless_call(trainable, state, x, return_losses=True)
     expected[0] = 0.01 * np.abs(to_numpy(y)).sum() / ROWS
     assert_close([to_numpy(loss) for loss in losses], expected, 1e-5)
 
 
 class Counting(layers.Dense):
-    """Changes a variable of its own in each call, and says what `training` it saw."""
+    """Counts its calls in a variable: 10 for each in training, 1 for each in inference."""
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
@@ -386,29 +386,29 @@ def test_what_the_layer_changes_is_kept() -> None:
 # TensorFlow's XLA, and JAX's jit; PyTorch's trainer runs eagerly.
 @pytest.mark.parametrize("jit", [False] if BACKEND == "torch" else [True, False])
 def test_fitting_takes_the_steps_that_it_should(jit: bool) -> None:
-    given, layer = data(), dense(kernel_regularizer=keras.regularizers.L2(0.5))
+    arrays, layer = data(), dense(kernel_regularizer=keras.regularizers.L2(0.5))
     inputs = keras.Input((IN,))
     model = keras.Model(inputs, layer(inputs))
     model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit)
-    model.fit(given["x"], given["dy"], batch_size=ROWS, epochs=2, verbose=0)
-    kernel, bias, u = given["kernel"], given["bias"], given["u"]
+    model.fit(arrays["x"], arrays["dy"], batch_size=ROWS, epochs=2, verbose=0)
+    kernel, bias, u = arrays["kernel"], arrays["bias"], arrays["u"]
     for _ in range(2):
         sigma, v, u = measured(kernel, u, 1)
-        slope = 2 * (given["x"] @ kernel / sigma + bias - given["dy"]) / given["dy"].size
+        slope = 2 * (arrays["x"] @ kernel / sigma + bias - arrays["dy"]) / arrays["dy"].size
         bias = bias - 0.1 * slope.sum(0)
-        gradient = through_sigma(given["x"].T @ slope, kernel, sigma, v, u) + kernel
+        gradient = through_sigma(arrays["x"].T @ slope, kernel, sigma, v, u) + kernel
         kernel = kernel - 0.1 * gradient
     assert_close(to_numpy(layer.layer.kernel), kernel, 1e-5)
     assert_close(to_numpy(layer.layer.bias), bias, 1e-5)
     assert_close(to_numpy(layer.u), u, 1e-5)
-    y = model.predict(given["x"], verbose=0)
-    assert_close(y, given["x"] @ kernel / measured(kernel, u, 0)[0] + bias, 1e-5)
+    y = model.predict(arrays["x"], verbose=0)
+    assert_close(y, arrays["x"] @ kernel / measured(kernel, u, 0)[0] + bias, 1e-5)
     assert_close(to_numpy(layer.u), u, 1e-5)
 
 
 def test_files_and_configurations(tmp_path: Path) -> None:
-    given = data()
-    x = given["x"].astype("float32")
+    arrays = data()
+    x = arrays["x"].astype("float32")
     model = keras.Sequential(
         [keras.Input((IN,)), SpectralNormalization(layers.Dense(OUT), 2, name="first")]
     )
@@ -425,8 +425,8 @@ def test_files_and_configurations(tmp_path: Path) -> None:
         other_config = other.layers[0].get_config()
         assert other_config.pop("layer")["config"] == config["layer"]["config"]
         assert other_config == {name: config[name] for name in other_config}
-        for ours, theirs in zip(other.weights, model.weights, strict=True):
-            assert_close(to_numpy(ours), to_numpy(theirs), 0)
+        for actual, expected in zip(other.weights, model.weights, strict=True):
+            assert_close(to_numpy(actual), to_numpy(expected), 0)
         assert_close(to_numpy(other(x)), to_numpy(model(x)), 0)
 
 
@@ -440,20 +440,20 @@ def mixed() -> Iterator[None]:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_mixed_precision_measures_the_whole_kernel(mixed: None, training: bool) -> None:
-    given = data()
+    arrays = data()
     layer = SpectralNormalization(layers.Dense(OUT))
     inputs = keras.Input((IN,))
     model = keras.Model(inputs, layer(inputs))
     assert model.outputs[0].dtype == "float16"
     # In half precision the squares would be infinite, and the differences lost.
-    kernel = (given["kernel"] * 1e-3 + 1).astype("float32") * 300
+    kernel = (arrays["kernel"] * 1e-3 + 1).astype("float32") * 300
     for call in (layer, model):
         layer.layer.kernel.assign(kernel)
-        layer.u.assign(given["u"])
-        sigma, _, u = measured(kernel.astype("float64"), given["u"], int(training))
-        y = call(given["x"].astype("float32"), training=training)
+        layer.u.assign(arrays["u"])
+        sigma, _, u = measured(kernel.astype("float64"), arrays["u"], int(training))
+        y = call(arrays["x"].astype("float32"), training=training)
         assert keras.backend.standardize_dtype(y.dtype) == "float16"
-        assert_close(to_numpy(y), given["x"] @ kernel / sigma, 5e-3)
+        assert_close(to_numpy(y), arrays["x"] @ kernel / sigma, 5e-3)
         assert_close(to_numpy(layer.u), u, 1e-6)
         assert_close(to_numpy(layer.layer.kernel), kernel, 0)
 

@@ -1,4 +1,4 @@
-"""What TensorFlow's transformations do with the layer: a test for each row of docs/layer.md."""
+"""TensorFlow's transformations of the layer: a test for each row of docs/layer.md."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ SHAPES = [(6, 4, 3), (40, 64, 64)]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
-def drawn(*shape: int, seed: int = 0) -> Array:
+def sample(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).normal(1, 2, shape).astype("float32")
 
 
@@ -34,7 +34,7 @@ def loss_gradient(function: Callable[[Any], Any], x: Array) -> Array:
     inputs = tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(inputs)
-        loss = tf.reduce_sum(function(inputs) * drawn(*x.shape, seed=1))
+        loss = tf.reduce_sum(function(inputs) * sample(*x.shape, seed=1))
     return to_numpy(tape.gradient(loss, inputs))
 
 
@@ -46,20 +46,20 @@ def graph(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 @shapes
 @pytest.mark.parametrize("mapping", [tf.vectorized_map, tf.map_fn])
 def test_each_example_is_a_batch(mapping: Any, shape: tuple[int, ...]) -> None:
-    x = drawn(3, *shape)
+    x = sample(3, *shape)
     expected = [oracle.batch_norm(example).y for example in x]
     assert_close(to_numpy(mapping(normalized, tf.constant(x))), expected, 1e-5)
 
 
 @shapes
 def test_recomputed_gradients(shape: tuple[int, ...]) -> None:
-    x = drawn(*shape)
-    expected = oracle.gradients(x, drawn(*shape, seed=1)).dx
+    x = sample(*shape)
+    expected = oracle.gradients(x, sample(*shape, seed=1)).dx
     assert_close(loss_gradient(tf.recompute_grad(normalized), x), expected, 1e-5)
 
 
 def test_a_jacobian() -> None:
-    x = drawn(5, 2)
+    x = sample(5, 2)
     inputs = tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(inputs)
@@ -72,7 +72,7 @@ def test_a_jacobian() -> None:
 
 
 def test_a_loop_carries_the_state() -> None:
-    batches, mean, variance = drawn(3, 8, 4), np.zeros(4), np.ones(4)
+    batches, mean, variance = sample(3, 8, 4), np.zeros(4), np.ones(4)
 
     def last(batches: Any) -> Any:
         def step(index: Any, state: Any) -> Any:
@@ -82,20 +82,20 @@ def test_a_loop_carries_the_state() -> None:
         return tf.while_loop(lambda index, _: index < 3, step, (0, state))[1]
 
     for batch in batches:
-        done = oracle.batch_norm(batch, None, None, mean, variance)
-        mean, variance = done.moving_mean, done.moving_variance
+        exact = oracle.batch_norm(batch, None, None, mean, variance)
+        mean, variance = exact.moving_mean, exact.moving_variance
     assert_close(to_numpy(graph(last)(tf.constant(batches))["moving_variance"]), variance, 1e-6)
 
 
 def test_a_layer_that_a_graph_calls_twice() -> None:
-    layer, x = BatchNormalization(momentum=0.5), drawn(8, 4)
+    layer, x = BatchNormalization(momentum=0.5), sample(8, 4)
     layer.build(x.shape)
 
     def both(x: Any) -> Any:
         return layer(x, training=True) + layer(x, training=False)
 
-    done = oracle.batch_norm(x, momentum=0.5)
+    exact = oracle.batch_norm(x, momentum=0.5)
     inference = oracle.batch_norm(
-        x, None, None, done.moving_mean, done.moving_variance, training=False
+        x, None, None, exact.moving_mean, exact.moving_variance, training=False
     )
-    assert_close(to_numpy(graph(both)(tf.constant(x))), done.y + inference.y, 1e-5)
+    assert_close(to_numpy(graph(both)(tf.constant(x))), exact.y + inference.y, 1e-5)

@@ -1,4 +1,4 @@
-"""What PyTorch's transformations do with the layer: each row of the table in docs/layer.md."""
+"""The layer under PyTorch's transformations: all rows of the table in docs/layer.md."""
 
 import copy
 import functools
@@ -23,8 +23,8 @@ from batchnorm import (
     ZeroDebiased,
     batch_norm,
 )
-from batchnorm.renorm import OldRenorm
-from batchnorm.schedule import Ramp
+from batchnorm.slots.old_renorm import OldRenorm
+from batchnorm.slots.schedule import Ramp
 from tests import oracle
 from tests.compare import assert_close
 from tests.differentiate import to_numpy
@@ -35,7 +35,7 @@ if keras.backend.backend() != "torch":
 import torch
 from torch.func import grad, jacrev, jvp, vmap
 
-# Of PyTorch 2.13's own: its compiler uses torch.jit.script, and makes an autograd.Function.
+# PyTorch 2.13 itself warns: its compiler uses torch.jit.script, and makes an autograd.Function.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 Options = dict[str, Any]
@@ -92,10 +92,10 @@ def layer_of(options: Options, call: Options) -> Any:
 
 
 def gradients(layer: Any, ys: list[Tensor], x: Tensor) -> list[Tensor]:
-    """Those of the sum of what several calls return, in x and the parameters."""
+    """Returns the gradients of the sum of the outputs in x and the parameters."""
     loss = torch.stack([(y * drawn(7 + place)).sum() for place, y in enumerate(ys)]).sum()
-    of = [x, *(variable.value for variable in layer.trainable_variables)]
-    return list(torch.autograd.grad(loss, of))
+    leaves = [x, *(variable.value for variable in layer.trainable_variables)]
+    return list(torch.autograd.grad(loss, leaves))
 
 
 def check_calls(
@@ -105,7 +105,7 @@ def check_calls(
 ) -> None:
     """An inference call, two training calls and a later one, then one backward pass.
 
-    The gradients are those of calls that are each followed by their own.
+    The gradients equal those of calls that are followed by one backward pass each.
     """
     options, call = SLOTS[name]
     x = drawn(0, mean=1.0).requires_grad_()
@@ -114,29 +114,29 @@ def check_calls(
     for place, training in enumerate(modes):
         y = layer(x * (place + 1), training=training, **call)
         loss = (y * drawn(7 + place)).sum()
-        of = [x, *(variable.value for variable in layer.trainable_variables)]
-        expected.append([y.detach(), *torch.autograd.grad(loss, of)])
+        leaves = [x, *(variable.value for variable in layer.trainable_variables)]
+        expected.append([y.detach(), *torch.autograd.grad(loss, leaves)])
     state = [variable.value.clone() for variable in layer.non_trainable_variables]
 
     layer = layer_of(options, call)
 
-    def several(x: Tensor) -> list[Tensor]:
+    def run_calls(x: Tensor) -> list[Tensor]:
         return [layer(x * (n + 1), training=mode, **call) for n, mode in enumerate(modes)]
 
-    ys = wrap(several)(x)
+    ys = wrap(run_calls)(x)
     for variable, value in zip(layer.non_trainable_variables, state, strict=True):
         assert_close(variable.value, value, 1e-5)
     layer(x.detach() * 7 + 1, training=True, **call)
     for y, (alone, *_) in zip(ys, expected, strict=True):
         assert_close(y.detach(), alone, 2e-5)
-    sums = [sum(parts) for parts in zip(*(each[1:] for each in expected), strict=True)]
-    for found, right in zip(gradients(layer, ys, x), sums, strict=True):
+    sums = [sum(parts) for parts in zip(*(results[1:] for results in expected), strict=True)]
+    for actual, right in zip(gradients(layer, ys, x), sums, strict=True):
         size = float(right.abs().max()) + 1e-30
-        assert_close(found / size, right / size, 2e-5)
+        assert_close(actual / size, right / size, 2e-5)
 
 
 class TestCalls:
-    """No call changes what an earlier one keeps for its backward pass."""
+    """No call changes the tensors that an earlier one saved for its backward pass."""
 
     @pytest.mark.parametrize("name", SLOTS)
     def test_eager(self, name: str) -> None:
@@ -166,8 +166,8 @@ class TestCalls:
 class TestCompile:
     """torch.compile: y, gradients and state are those of eager code."""
 
-    # The division of the graph in a forward and a backward pass is Inductor's, without its minutes.
-    def test_what_inductor_divides(self) -> None:
+    # Inductor's partition into a forward and a backward graph, without its minutes of compilation.
+    def test_the_partition_of_inductor(self) -> None:
         torch.compiler.reset()
         partition = functools.partial(torch.compile, backend="aot_eager_decomp_partition")
         check_calls("renorm", partition, modes=(True,))
@@ -209,7 +209,7 @@ class TestCompile:
 def check_spectral(backend: str) -> None:
     torch.compiler.reset()
     x, dy = drawn(0, (5, 4)), drawn(1, (5, 3))
-    found = []
+    slopes = []
     for compiled in (False, True):
         dense = keras.layers.Dense(3)
         layer: Any = SpectralNormalization(dense)
@@ -220,8 +220,8 @@ def check_spectral(backend: str) -> None:
         y = (torch.compile(call, backend=backend) if compiled else call)(x)
         layer(x, training=True)
         (slope,) = torch.autograd.grad((y * dy).sum(), dense.kernel.value)
-        found.append(slope)
-    assert_close(found[1], found[0], 1e-5)
+        slopes.append(slope)
+    assert_close(slopes[1], slopes[0], 1e-5)
 
 
 def values(layer: Any) -> tuple[list[Tensor], list[Tensor]]:
@@ -243,23 +243,23 @@ class TestFunctional:
         trainable, state = values(layer)
         x, dy = drawn(0), drawn(1)
 
-        def of(x: Tensor, *trainable: Tensor) -> Tensor:
+        def output(x: Tensor, *trainable: Tensor) -> Tensor:
             y: Tensor = layer.stateless_call(trainable, state, x, training=training, **call)[0]
             return y
 
         def loss(x: Tensor, *trainable: Tensor) -> Tensor:
-            return (of(x, *trainable) ** 2 * dy).sum()
+            return (output(x, *trainable) ** 2 * dy).sum()
 
         leaf = x.clone().requires_grad_()
         right = torch.autograd.grad(loss(leaf, *trainable), [leaf, *trainable])
         every = tuple(range(len(right)))
-        for found, expected in zip(grad(loss, every)(x, *trainable), right, strict=True):
-            assert_close(found.detach(), expected, 2e-5)
+        for actual, expected in zip(grad(loss, every)(x, *trainable), right, strict=True):
+            assert_close(actual.detach(), expected, 2e-5)
         tangents = tuple(drawn(3 + n, tuple(v.shape)) for n, v in enumerate((x, *trainable)))
         along = sum((a * b).sum() for a, b in zip(right, tangents, strict=True))
         slope = jvp(loss, (x, *trainable), tangents)[1].detach()
         assert_close(slope / 100, along / 100, 2e-5)
-        rows = jacrev(lambda x: (of(x, *trainable) ** 2 * dy).sum((1, 2)))(x)
+        rows = jacrev(lambda x: (output(x, *trainable) ** 2 * dy).sum((1, 2)))(x)
         assert_close(rows.sum(0).detach(), right[0], 2e-5)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
@@ -284,20 +284,20 @@ class TestFunctional:
         layer = layer_of({"affine": PerClass(3)}, LABELS)
         trainable, state = values(layer)
         labels = torch.stack([LABELS["condition"], LABELS["condition"].flip(0)])
-        several = torch.eye(3)[labels] if mixed else labels
+        conditions = torch.eye(3)[labels] if mixed else labels
 
-        def call(given: Tensor) -> Tensor:
-            options = {"condition": given, "training": True}
+        def call(condition: Tensor) -> Tensor:
+            options = {"condition": condition, "training": True}
             y: Tensor = layer.stateless_call(trainable, state, drawn(0), **options)[0]
             return y
 
-        for found, given in zip(vmap(call)(several), several, strict=True):
-            assert_close(found.detach(), call(given).detach(), 1e-5)
+        for actual, condition in zip(vmap(call)(conditions), conditions, strict=True):
+            assert_close(actual.detach(), call(condition).detach(), 1e-5)
 
     def test_labels_out_of_range_give_nan(self) -> None:
         layer = layer_of({"affine": PerClass(3)}, LABELS)
         labels = torch.stack([LABELS["condition"], LABELS["condition"] - 1])
-        y = vmap(lambda given: layer(drawn(0), condition=given))(labels)
+        y = vmap(lambda condition: layer(drawn(0), condition=condition))(labels)
         assert torch.isnan(y[1]).all((1, 2)).tolist() == (labels[1] < 0).tolist()
         assert not torch.isnan(y[0]).any()
 
@@ -308,7 +308,7 @@ class TestFunctional:
 
 
 class Module(torch.nn.Module):
-    """A layer and how it is called, for torch.export."""
+    """A layer with a training mode, for torch.export."""
 
     def __init__(self, layer: Any, training: bool) -> None:
         super().__init__()
@@ -320,9 +320,9 @@ class Module(torch.nn.Module):
 
 
 def check_export(name: str, training: bool, strict: bool) -> None:
-    """The program is the layer for other batches too, also such as no ghost size divides."""
+    """Compares the program with the layer at other batch sizes, also with an incomplete ghost."""
     options, call = SLOTS[name]
-    # With a range PyTorch asks for a program that holds for all of it.
+    # A range makes PyTorch require a program that is valid for all of it.
     samples = torch.export.Dim("samples", min=2, max=64)
 
     def batch(value: Tensor) -> dict[int, Any]:
@@ -340,21 +340,21 @@ def check_export(name: str, training: bool, strict: bool) -> None:
 
     def cut(value: Any, size: int) -> Any:
         if isinstance(value, tuple):
-            return tuple(cut(each, size) for each in value)
+            return tuple(cut(part, size) for part in value)
         return torch.cat([value, value])[:size] if len(value) == 10 else value
 
     for size in (16, 3, 7, 4):
         x = drawn(size, (size, *SHAPE[1:]), mean=1.0)
-        given = {key: cut(value, size) for key, value in call.items()}
-        y = program(x, given)
-        assert_close(y.detach(), layer(x, training=training, **given).detach(), 2e-5)
+        arguments = {key: cut(value, size) for key, value in call.items()}
+        y = program(x, arguments)
+        assert_close(y.detach(), layer(x, training=training, **arguments).detach(), 2e-5)
     if training:  # the program has the exported layer's variables, by their shapes
         states = [
             sorted((v.detach().double().flatten().tolist() for v in module.parameters()), key=str)
             for module in (program, layer)
         ]
-        for found, expected in zip(*states, strict=True):
-            assert_close(found, expected, 2e-5)
+        for actual, expected in zip(*states, strict=True):
+            assert_close(actual, expected, 2e-5)
 
 
 class TestExport:
@@ -406,29 +406,29 @@ class TestAutocast:
             function = torch.compile(function, backend="aot_eager")
         with torch.autocast("cpu", torch.bfloat16):
             y = function(x)
-            found = gradients(layer, [y], x) if within else []
-        found = found or gradients(layer, [y], x)
+            actual_gradients = gradients(layer, [y], x) if within else []
+        actual_gradients = actual_gradients or gradients(layer, [y], x)
         assert y.dtype == torch.float32
         assert_close(y.detach(), expected.detach(), 1e-6)
-        for actual, exact in zip(found, right, strict=True):
+        for actual, exact in zip(actual_gradients, right, strict=True):
             assert_close(actual, exact, 1e-5)
 
     def test_products_can_be_transformed(self) -> None:
-        from batchnorm.product import product
+        from batchnorm.stages.product import product
 
         a, b = (drawn(n, s).double().requires_grad_() for n, s in enumerate(((4, 3), (3, 2))))
         with torch.autocast("cpu"):
             torch.autograd.gradcheck(product, (a, b), check_forward_ad=True)
             torch.autograd.gradgradcheck(product, (a, b))
-            several = vmap(product, (0, None))(torch.stack([a, 2 * a]), b)
-        assert_close(several[1].detach(), 2 * (a @ b).detach(), 1e-12)
+            products = vmap(product, (0, None))(torch.stack([a, 2 * a]), b)
+        assert_close(products[1].detach(), 2 * (a @ b).detach(), 1e-12)
 
     def test_the_dtype_is_that_of_keras(self) -> None:
         for dtype in (torch.bfloat16, torch.float16, torch.float32):
             x = drawn(0).to(dtype)
             with torch.autocast("cpu"):
-                theirs = keras.layers.BatchNormalization()(x, training=True)
-                assert BatchNormalization()(x, training=True).dtype == theirs.dtype
+                expected = keras.layers.BatchNormalization()(x, training=True)
+                assert BatchNormalization()(x, training=True).dtype == expected.dtype
 
 
 class TestElsewhere:

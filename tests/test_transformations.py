@@ -1,4 +1,4 @@
-"""Gradients of gradients, and what each backend does to a function."""
+"""Gradients of gradients, and each backend's transformations of functions."""
 
 import shutil
 from typing import Any
@@ -16,7 +16,7 @@ from tests.differentiate import BACKEND, MODES, Array, compiled, gradients, tens
 SHAPE = (6, 4, 3)
 
 
-def made(seed: int = 0, shape: tuple[int, ...] = SHAPE) -> tuple[Any, ...]:
+def draw_arrays(seed: int = 0, shape: tuple[int, ...] = SHAPE) -> tuple[Any, ...]:
     random = np.random.default_rng(seed)
     channels = shape[-1]
     return tuple(
@@ -39,7 +39,7 @@ def normalize(x: Any, gamma: Any, beta: Any) -> Any:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_gradient_of_a_gradient_penalty(mode: str) -> None:
-    x, dy, gamma, beta = made()
+    x, dy, gamma, beta = draw_arrays()
 
     def loss(x: Any, gamma: Any, beta: Any) -> Any:
         return ops.sum(normalize(x, gamma, beta)[0] * dy)
@@ -47,7 +47,7 @@ def test_the_gradient_of_a_gradient_penalty(mode: str) -> None:
     def penalty(x: Any, gamma: Any, beta: Any) -> Any:
         return ops.sum(gradients(loss, x, gamma, beta)[0] ** 2)
 
-    found = gradients(compiled(penalty, mode), x, gamma, beta)
+    actual_gradients = gradients(compiled(penalty, mode), x, gamma, beta)
     exact = [to_numpy(value).astype("float64") for value in (x, dy, gamma)]
 
     def exact_penalty(x: Array, gamma: Array) -> float:
@@ -62,9 +62,9 @@ def test_the_gradient_of_a_gradient_penalty(mode: str) -> None:
             ),
             oracle.finite_difference(lambda g: exact_penalty(exact[0], g), exact[2], along, 1e-5),
         )
-        assert_close(np.sum(to_numpy(found[0]) * direction), slopes[0], 1e-4)
-        assert_close(np.sum(to_numpy(found[1]) * along), slopes[1], 1e-4)
-    assert_close(to_numpy(found[2]), np.zeros(3), 0)
+        assert_close(np.sum(to_numpy(actual_gradients[0]) * direction), slopes[0], 1e-4)
+        assert_close(np.sum(to_numpy(actual_gradients[1]) * along), slopes[1], 1e-4)
+    assert_close(to_numpy(actual_gradients[2]), np.zeros(3), 0)
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="vmap and jvp are transformations of JAX")
@@ -72,20 +72,20 @@ class TestJax:
     def test_jvp_agrees_with_the_gradient(self) -> None:
         import jax
 
-        x, dy, gamma, beta = made()
-        tangents = made(1)
+        x, dy, gamma, beta = draw_arrays()
+        tangents = draw_arrays(1)
         _, forward = jax.jvp(
             lambda *a: ops.sum(normalize(*a)[0] * dy), (x, gamma, beta), tangents[:1] + tangents[2:]
         )
-        found = oracle.gradients(to_numpy(x), to_numpy(dy), to_numpy(gamma))
-        pairs = zip(found, tangents[:1] + tangents[2:], strict=True)
+        exact = oracle.gradients(to_numpy(x), to_numpy(dy), to_numpy(gamma))
+        pairs = zip(exact, tangents[:1] + tangents[2:], strict=True)
         assert_close(to_numpy(forward), sum(np.sum(g * to_numpy(t)) for g, t in pairs), 1e-5)
 
     def test_jvp_of_a_gradient(self) -> None:
         import jax
 
-        x, dy, gamma, beta = made()
-        tangent = made(1)[0]
+        x, dy, gamma, beta = draw_arrays()
+        tangent = draw_arrays(1)[0]
         gradient = jax.grad(lambda x: ops.sum(normalize(x, gamma, beta)[0] * dy))
         _, forward = jax.jvp(gradient, (x,), (tangent,))
         _, pull = jax.vjp(gradient, x)
@@ -95,7 +95,7 @@ class TestJax:
     def test_vmap_normalizes_each_alone(self) -> None:
         import jax
 
-        x, _, gamma, beta = made(0, (5, *SHAPE))
+        x, _, gamma, beta = draw_arrays(0, (5, *SHAPE))
         y, state = jax.jit(jax.vmap(normalize, in_axes=(0, None, None)))(x, gamma, beta)
         for index in range(5):
             expected = oracle.batch_norm(to_numpy(x)[index], to_numpy(gamma), to_numpy(beta))
@@ -105,17 +105,17 @@ class TestJax:
     def test_vmap_of_the_gradient(self) -> None:
         import jax
 
-        x, dy, gamma, beta = made(0, (5, *SHAPE))
+        x, dy, gamma, beta = draw_arrays(0, (5, *SHAPE))
         loss = lambda x, dy: ops.sum(normalize(x, gamma, beta)[0] * dy)  # noqa: E731
-        found = jax.vmap(jax.grad(loss))(x, dy)
+        actual = jax.vmap(jax.grad(loss))(x, dy)
         for index in range(5):
             expected = oracle.gradients(*(to_numpy(v) for v in (x[index], dy[index], gamma)))
-            assert_close(to_numpy(found)[index], expected.dx, 1e-5)
+            assert_close(to_numpy(actual)[index], expected.dx, 1e-5)
 
     def test_what_backward_needs_is_one_array_like_x(self) -> None:
         import jax
 
-        x, _, gamma, beta = made()
+        x, _, gamma, beta = draw_arrays()
         _, pull = jax.vjp(lambda x: normalize(x, gamma, beta)[0], x)
         saved = [leaf for leaf in jax.tree.leaves(pull) if leaf.size >= x.size]
         assert len({id(leaf) for leaf in saved}) == 1
@@ -146,11 +146,11 @@ class TestTorch:
 
     @pytest.mark.parametrize("mean", [0.0, 1e6])
     def test_compile_is_one_graph_with_gradients(self, mean: float) -> None:
-        x, dy, gamma, beta = made()
+        x, dy, gamma, beta = draw_arrays()
         x = x + mean
         loss = compiled(lambda x, g, b: ops.sum(normalize(x, g, b)[0] * dy), "compile")
-        found = oracle.gradients(*(to_numpy(value) for value in (x, dy, gamma)))
-        for actual, expected in zip(gradients(loss, x, gamma, beta), found, strict=True):
+        exact = oracle.gradients(*(to_numpy(value) for value in (x, dy, gamma)))
+        for actual, expected in zip(gradients(loss, x, gamma, beta), exact, strict=True):
             assert_close(to_numpy(actual), expected, 1e-5)
 
     @pytest.mark.slow
@@ -171,7 +171,7 @@ class TestTorch:
     def test_a_custom_loop_hands_the_state_on(self, mask: Any) -> None:
         import torch
 
-        x, dy, gamma, beta = made()
+        x, dy, gamma, beta = draw_arrays()
         state: Any = {"moving_mean": torch.zeros(3), "moving_variance": torch.ones(3)}
         for _ in range(3):
             leaf = x.clone().requires_grad_()
@@ -182,7 +182,7 @@ class TestTorch:
     def test_what_backward_needs_is_one_array_like_x(self) -> None:
         import torch
 
-        x, _, gamma, beta = made()
+        x, _, gamma, beta = draw_arrays()
         saved: dict[int, int] = {}
 
         def pack(tensor: Any) -> Any:

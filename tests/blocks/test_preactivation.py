@@ -33,7 +33,7 @@ def seeded() -> None:
 
 
 def short(variable: Any) -> str:
-    """The last two parts of its path, layer and variable."""
+    """Returns the last two parts of a variable's path, layer and variable."""
     return "/".join(variable.path.split("/")[-2:])
 
 
@@ -43,7 +43,7 @@ def images(height: int = 5, width: int = 6, channels: int = 4) -> Array:
 
 
 def randomized(block: Any, *shapes: Any) -> Any:
-    """The block, built, with weights and moving statistics that are not the usual first ones."""
+    """Builds the block, with random weights and moving statistics."""
     block.build(*shapes)
     random = np.random.default_rng(1)
     for variable in block.variables:
@@ -58,15 +58,15 @@ def randomized(block: Any, *shapes: Any) -> Any:
 # The same in NumPy, float64.
 
 
-def convolved(x: Array, kernel: Array, stride: int, near: bool = False) -> Array:
-    """Without bias, padded so that ceil(side / stride) positions fit: with most on the far side."""
+def convolved(x: Array, kernel: Array, stride: int, same: bool = False) -> Array:
+    """Convolves, padded so that ceil(side / stride) positions fit, with more on the far side."""
     size = kernel.shape[0]
     height, width = sides = [-(-side // stride) for side in x.shape[1:3]]
     padding = [(0, 0)]
-    for side, wanted in zip(x.shape[1:3], sides, strict=True):
-        missing = max((wanted - 1) * stride + size - side, 0)
+    for side, positions in zip(x.shape[1:3], sides, strict=True):
+        missing = max((positions - 1) * stride + size - side, 0)
         less, more = missing // 2, missing - missing // 2
-        padding.append((more, less) if near else (less, more))
+        padding.append((more, less) if same else (less, more))
     padded, y = np.pad(x, [*padding, (0, 0)]), np.zeros((len(x), height, width, kernel.shape[-1]))
     for row, column in np.ndindex(size, size):
         seen = padded[:, row::stride, column::stride][:, :height, :width]
@@ -75,13 +75,13 @@ def convolved(x: Array, kernel: Array, stride: int, near: bool = False) -> Array
 
 
 class ByHand:
-    """A block in NumPy, with the state that it has before a call; `after` is that afterwards."""
+    """A block in NumPy, with its state before a call; `after` is its state afterwards."""
 
     def __init__(self, block: Any, **options: Any) -> None:
         self.values = {short(variable): to_numpy(variable) for variable in block.variables}
         self.strides = [block.stride, 1] + [1] * isinstance(block, BottleneckBlock)
         self.before = options.pop("before", block.activate_before_residual)
-        self.order, self.near = options.pop("order", "nac"), options.pop("near", False)
+        self.order, self.near_side = options.pop("order", "nac"), options.pop("near_side", False)
         self.options = options  # of the normalizations, as the oracle takes them
         slope = block.relu_leakiness
         # TensorFlow's own has a slope of float32, whatever the inputs.
@@ -99,7 +99,7 @@ class ByHand:
                     skip = x if self.before and number == 1 else skip
                 if part == "c":
                     kernel = self.values[f"convolution_{number}/kernel"]
-                    x = convolved(x, kernel, stride, self.near)
+                    x = convolved(x, kernel, stride, self.near_side)
         if PROJECTION in self.values:
             skip = convolved(skip, self.values[PROJECTION], self.strides[0])
         y: Array = x + skip
@@ -117,17 +117,17 @@ class ByHand:
         return step.y
 
 
-def check(block: Any, x: Array, by_hand: ByHand, tolerance: float, **given: Any) -> None:
-    """Fails where output or state differ, in units of the largest output."""
-    expected = by_hand(x, given.get("condition"))
-    y = called(block, x, by_hand.options.get("training", True), **given)
+def check(block: Any, x: Array, by_hand: ByHand, tolerance: float, **arguments: Any) -> None:
+    """Compares output and state, in units of the largest output."""
+    expected = by_hand(x, arguments.get("condition"))
+    y = called(block, x, by_hand.options.get("training", True), **arguments)
     largest = np.abs(expected).max()
     assert_close(y / largest, expected / largest, tolerance)
     assert block.compute_output_shape(x.shape) == y.shape
-    found = {short(variable): to_numpy(variable) for variable in block.non_trainable_variables}
-    assert found.keys() - {COUNTER} == by_hand.after.keys()
+    state = {short(variable): to_numpy(variable) for variable in block.non_trainable_variables}
+    assert state.keys() - {COUNTER} == by_hand.after.keys()
     for name, value in by_hand.after.items():
-        assert_close(found[name], value, tolerance)
+        assert_close(state[name], value, tolerance)
 
 
 # Channels, sides, then filters, stride, whether the way past begins activated, and the slope.
@@ -162,11 +162,11 @@ def test_by_hand(case: int, training: bool) -> None:
 def test_the_comparison_can_fail() -> None:
     block, x = randomized(BasicBlock(4, 2), (None, 4, 6, 4)), images(4, 6)
     wrongs: list[dict[str, Any]] = [{"order": order} for order in ("anc", "nca", "cna", "can")]
-    wrongs += [{"before": True}, {"near": True}, {"training": False}]
-    right, *others = (ByHand(block, **wrong)(x) for wrong in ({}, *wrongs))
+    wrongs += [{"before": True}, {"near_side": True}, {"training": False}]
+    right, *mistakes = (ByHand(block, **wrong)(x) for wrong in ({}, *wrongs))
     y = called(block, x)
     assert_close(y, right, 1e-4)
-    for wrong, other in zip(wrongs, others, strict=True):
+    for wrong, other in zip(wrongs, mistakes, strict=True):
         assert np.abs(other - y).max() > 0.3, wrong
 
 
@@ -189,12 +189,12 @@ NORMALIZATIONS: dict[str, tuple[Any, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", NORMALIZATIONS)
 def test_any_normalization(name: str) -> None:
     normalization, options = NORMALIZATIONS[name]
-    given = {"condition": LABELS} if name == "conditional" else {}
+    arguments = {"condition": LABELS} if name == "conditional" else {}
     kind = BottleneckBlock if name in ("renorm", "none") else BasicBlock
     block = kind(8, 2, normalization=normalization)
-    randomized(block, (None, 5, 6, 4), *(value.shape for value in given.values()))
+    randomized(block, (None, 5, 6, 4), *(value.shape for value in arguments.values()))
     by_hand = ByHand(block, **options)
-    check(block, images(), by_hand, 2e-5, **given)
+    check(block, images(), by_hand, 2e-5, **arguments)
     assert bool(by_hand.after) == (normalization is not None)
     if isinstance(normalization, keras.layers.Layer):
         assert normalization.variables == []  # the block has copies
@@ -203,7 +203,9 @@ def test_any_normalization(name: str) -> None:
 def test_conditions() -> None:
     for normalization in (BatchNormalization, None):
         block = BasicBlock(4, normalization=normalization, name="pointless")
-        with pytest.raises(ValueError, match="given to pointless, whose normalization depends on"):
+        with pytest.raises(
+            ValueError, match="pointless was called with a cond.* has no conditional norm"
+        ):
             block(images(), LABELS)
     with pytest.raises(ValueError, match="needs a condition in each call"):
         BottleneckBlock(4, normalization=ConditionalBatchNormalization(3))(images())
@@ -266,8 +268,8 @@ def test_first_kernels(kind: type[Any]) -> None:
 @pytest.mark.parametrize(
     ("argument", "values", "message"),
     [
-        ("filters", [0, -1, 2.5, True], "filters must be a whole number from 1; received {}"),
-        ("stride", [0, 1.0, (2, 2)], "stride must be a whole number from 1; received {}"),
+        ("filters", [0, -1, 2.5, True], "filters must be a positive integer; received {}"),
+        ("stride", [0, 1.0, (2, 2)], "stride must be a positive integer; received {}"),
         ("relu_leakiness", [-0.1, 1.5, np.nan], "relu_leakiness must be from 0.* received {}"),
     ],
 )
@@ -296,16 +298,16 @@ def test_half_precision(kind: type[Any]) -> None:
 
 @kinds
 def test_config(kind: type[Any]) -> None:
-    given: dict[str, Any] = {"stride": 2, "activate_before_residual": True, "relu_leakiness": 0.3}
+    options: dict[str, Any] = {"stride": 2, "activate_before_residual": True, "relu_leakiness": 0.3}
     more = {"name": "named", "dtype": "mixed_bfloat16", "kernel_initializer": "zeros"}
     normalization = ConditionalBatchNormalization(3, epsilon=0.5)
-    for block in (kind(4), kind(4, normalization=normalization, **given, **more)):
+    for block in (kind(4), kind(4, normalization=normalization, **options, **more)):
         file = keras.saving.serialize_keras_object(block)
-        whole = keras.saving.deserialize_keras_object(file)
-        for other in (kind.from_config(block.get_config()), whole):
+        copy = keras.saving.deserialize_keras_object(file)
+        for other in (kind.from_config(block.get_config()), copy):
             assert type(other) is kind and other.get_config() == block.get_config()
             assert (other.name, other.dtype_policy) == (block.name, block.dtype_policy)
-    assert {name: getattr(other, name) for name in given} == given
+    assert {name: getattr(other, name) for name in options} == options
     assert (other.name, other.dtype_policy.name) == ("named", "mixed_bfloat16")
 
 
@@ -318,16 +320,16 @@ def test_models(kind: type[Any], classes: int | None, tmp_path: Path) -> None:
     inputs = [keras.Input((None, None, 4)), keras.Input((), dtype="int32")][: 2 if classes else 1]
     model = keras.Model(inputs, block(*inputs))
     assert model.output_shape == (None, None, None, 8)
-    given = [images(), LABELS][: len(inputs)]
+    arguments = [images(), LABELS][: len(inputs)]
     before = {variable.path: to_numpy(variable) for variable in model.variables}
     model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=BACKEND == "jax")
-    model.fit(given, np.ones((3, 3, 3, 8), "float32"), batch_size=3, verbose=0)
+    model.fit(arguments, np.ones((3, 3, 3, 8), "float32"), batch_size=3, verbose=0)
     for variable in model.variables:
         assert np.abs(to_numpy(variable) - before[variable.path]).max() > 1e-6, variable.path
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert [v.path for v in loaded.variables] == [v.path for v in model.variables]
-    expected = called(model, given, False)
-    assert_close(called(loaded, given, False), expected, 0)
-    given[0] = images(2, 7)  # of another size
-    assert called(loaded, given, False).shape == (3, 1, 4, 8)
+    expected = called(model, arguments, False)
+    assert_close(called(loaded, arguments, False), expected, 0)
+    arguments[0] = images(2, 7)  # of another size
+    assert called(loaded, arguments, False).shape == (3, 1, 4, 8)

@@ -17,17 +17,10 @@ from batchnorm import (
     ZeroDebiased,
 )
 from batchnorm.blocks import ConditionalResidualBlock, ResidualBlock
+from batchnorm.surgery.layers import layers
 from tests.calling import called
 from tests.compare import assert_close
-from tests.differentiate import (
-    BACKEND,
-    Array,
-    compiled,
-    gradients,
-    precision,
-    tensors,
-    to_numpy,
-)
+from tests.differentiate import BACKEND, Array, compiled, gradients, precision, tensors, to_numpy
 from tests.golden import FOLDER, Case, conditional
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
@@ -44,12 +37,12 @@ def seeded() -> None:
 
 
 def short(variable: Any) -> str:
-    """The last two parts of its path, layer and variable."""
+    """Returns the last two parts of a variable's path, layer and variable."""
     return "/".join(variable.path.split("/")[-2:])
 
 
-def theirs(name: str) -> str:
-    """What the file calls a variable of the block's."""
+def old_name(name: str) -> str:
+    """Returns the file's name of a variable of the block."""
     name = name.replace("convolution_", "conv").replace("normalization_", "cbn")
     return name.replace("convskip", "conv_skip").replace("cbnskip", "cbn_skip")
 
@@ -58,18 +51,18 @@ def leaky(x: Any) -> Any:
     return ops.maximum(x, 0.2 * x)
 
 
-def made(case: Case, unbiased: bool, dtype: str) -> ResidualBlock:
-    """The block of the case, with its weights and moving statistics."""
-    about, arrays = case.about, case.arrays
-    moving = Exponential(about["decay"], unbiased=unbiased)
+def block_of(case: Case, unbiased: bool, dtype: str) -> ResidualBlock:
+    """Makes the block of a case, with its weights and moving statistics."""
+    options, arrays = case.record, case.arrays
+    moving = Exponential(options["decay"], unbiased=unbiased)
     block = ResidualBlock(
-        about["cout"],
+        options["cout"],
         lambda: ConditionalBatchNormalization(
-            about["num_classes"], epsilon=about["epsilon"], moving=moving
+            options["num_classes"], epsilon=options["epsilon"], moving=moving
         ),
         # TensorFlow's own has a slope of float32, which is 3e-9 above 0.2, whatever the inputs.
         activation=leaky if (BACKEND, dtype) == ("tensorflow", "float64") else None,
-        use_bias=about["use_bias"],
+        use_bias=options["use_bias"],
         dtype=dtype,
     )
     block.build(arrays["x"][0].shape, arrays["labels"].shape)
@@ -83,37 +76,37 @@ def fill(block: ResidualBlock, arrays: dict[str, Array]) -> None:
         ("state", block.non_trainable_variables),
     ):
         expected = {name for name in arrays if name.startswith(f"{kind}/")}
-        assert {f"{kind}/{theirs(short(variable))}" for variable in variables} == expected
+        assert {f"{kind}/{old_name(short(variable))}" for variable in variables} == expected
         for variable in variables:
             assert variable.dtype == block.variable_dtype
-            variable.assign(arrays[f"{kind}/{theirs(short(variable))}"])
+            variable.assign(arrays[f"{kind}/{old_name(short(variable))}"])
 
 
 def replay(case: Case, unbiased: bool, dtype: str, training: bool) -> None:
-    """Fails where the block differs from the case."""
-    block, arrays, tolerance = made(case, unbiased, dtype), case.arrays, TOLERANCE[dtype]
+    """Compares the block with the case."""
+    block, arrays, tolerance = block_of(case, unbiased, dtype), case.arrays, TOLERANCE[dtype]
     x, g = tensors([arrays["x"][0], arrays["g"]], dtype)
     (labels,) = tensors([arrays["labels"]], "int32")
     weights, state = block.trainable_variables, block.non_trainable_variables
 
     def step(x: Any, weights: list[Any], state: list[Any]) -> Any:
         def forward(x: Any, *weights: Any) -> Any:
-            given = {"condition": labels, "training": training}
-            return block.stateless_call(list(weights), state, x, **given)
+            arguments = {"condition": labels, "training": training}
+            return block.stateless_call(list(weights), state, x, **arguments)
 
         y, new = forward(x, *weights)
         return y, new, gradients(lambda *sought: ops.sum(forward(*sought)[0] * g), x, *weights)
 
-    values = ([variable.value for variable in each] for each in (weights, state))
-    y, new, found = compiled(step, "jit" if BACKEND == "jax" else "eager")(x, *values)
+    values = ([variable.value for variable in variables] for variables in (weights, state))
+    y, new, actual = compiled(step, "jit" if BACKEND == "jax" else "eager")(x, *values)
     assert_close(to_numpy(y), arrays["y"], tolerance)
     for variable, value in zip(state, new, strict=True):
-        name = f"new/{theirs(short(variable))}"
+        name = f"new/{old_name(short(variable))}"
         name += "_unbiased" if unbiased and name.endswith("variance") else ""
         assert_close(to_numpy(value), arrays[name], tolerance)
-    names = ["x", *(f"param/{theirs(short(variable))}" for variable in weights)]
+    names = ["x", *(f"param/{old_name(short(variable))}" for variable in weights)]
     assert {f"grad/{name}" for name in names} == {n for n in arrays if n.startswith("grad/")}
-    for name, gradient in zip(names, found, strict=True):
+    for name, gradient in zip(names, actual, strict=True):
         assert_close(to_numpy(gradient), arrays[f"grad/{name}"], tolerance)
 
 
@@ -127,14 +120,14 @@ KINDS = [("float64", False), ("float32", True), ("float32", False), ("float64", 
 def test_replay(id: str, dtype: str, unbiased: bool) -> None:
     case = conditional()[id]
     with precision(dtype):
-        replay(case, unbiased, dtype, case.about["training"])
+        replay(case, unbiased, dtype, case.record["training"])
 
 
 @golden
 def test_every_case_is_replayed() -> None:
-    abouts = [conditional()[id].about for id in REPLAYED]
-    assert len(abouts) == sum(c.about["kind"] == "residual_block" for c in conditional().values())
-    assert {(a["training"], a["use_bias"], a["cin"] == a["cout"]) for a in abouts} == {
+    records = [conditional()[id].record for id in REPLAYED]
+    assert len(records) == sum(c.record["kind"] == "residual_block" for c in conditional().values())
+    assert {(r["training"], r["use_bias"], r["cin"] == r["cout"]) for r in records} == {
         (True, True, True),
         (False, True, True),
         (False, True, False),
@@ -155,21 +148,21 @@ def test_a_replay_can_fail(wrong: str) -> None:
         for name in [name for name in arrays if name.endswith("variance")]:
             arrays[name] = arrays.get(f"{name}_unbiased", arrays[name])
     with pytest.raises(AssertionError, match="above the tolerance"):
-        replay(Case(case.about, arrays, {}), False, "float32", training=wrong != "training")
+        replay(Case(case.record, arrays, {}), False, "float32", training=wrong != "training")
 
 
 @golden
 def test_the_conditional_block_is_that_one_with_the_usual_momentum() -> None:
     case = conditional()["block/change_nobias_train"]
-    arrays, about = case.arrays, case.about
-    block = ConditionalResidualBlock(about["cout"], about["num_classes"], use_bias=False)
+    arrays, options = case.arrays, case.record
+    block = ConditionalResidualBlock(options["cout"], options["num_classes"], use_bias=False)
     x, labels = arrays["x"][0].astype("float32"), arrays["labels"].astype("int32")
     block.build(x.shape, labels.shape)
     fill(block, arrays)
     assert_close(called(block, x, condition=labels), arrays["y"], 2e-5)
     for variable in block.non_trainable_variables:
-        old, new = (arrays[f"{kind}/{theirs(short(variable))}"] for kind in ("state", "new"))
-        batch = (new - about["decay"] * old) / (1 - about["decay"])
+        old, new = (arrays[f"{kind}/{old_name(short(variable))}"] for kind in ("state", "new"))
+        batch = (new - options["decay"] * old) / (1 - options["decay"])
         assert_close(to_numpy(variable), 0.99 * old + 0.01 * batch, 2e-5)
 
 
@@ -181,7 +174,7 @@ def images(channels: int = 3) -> Array:
 
 
 def randomized(block: ResidualBlock, *shapes: Any) -> ResidualBlock:
-    """The block, built, with weights and moving statistics that are not the usual first ones."""
+    """Builds the block, with random weights and moving statistics."""
     block.build(*shapes)
     random = np.random.default_rng(1)
     for variable in block.variables:
@@ -302,7 +295,7 @@ def test_upsampling_is_the_block_of_enlarged_images(preactivation: bool) -> None
         for up in (True, False)
     ]
     x = images()
-    y = [called(block, each) for block, each in zip(blocks, (x, enlarged(x)), strict=True)]
+    y = [called(block, inputs) for block, inputs in zip(blocks, (x, enlarged(x)), strict=True)]
     assert y[0].shape == (5, 8, 12, 4)
     assert_close(y[0], y[1], 1e-4)
     # Each image repeated has the statistics of the image.
@@ -338,7 +331,7 @@ def test_a_composition_of_keras_layers() -> None:
     for variable in model.variables:
         variable.assign(values[short(variable)].value)
     for training in (True, False):
-        y, expected = (called(each, images(), training=training) for each in (block, model))
+        y, expected = (called(layer, images(), training=training) for layer in (block, model))
         assert_close(y, expected, 2e-5)
     for variable in model.variables:
         assert_close(to_numpy(values[short(variable)]), to_numpy(variable), 2e-5)
@@ -362,22 +355,22 @@ def test_copies(normalization: Any, kind: type[Any]) -> None:
     block = ResidualBlock(4, normalization)
     block.build((None, 4, 6, 3), (None,))
     copies = [getattr(block, f"normalization_{name}") for name in ("1", "2", "skip")]
-    assert [type(each) for each in copies] == [kind] * 3
-    assert [each.name for each in copies] == [
+    assert [type(layer) for layer in copies] == [kind] * 3
+    assert [layer.name for layer in copies] == [
         "normalization_1",
         "normalization_2",
         "normalization_skip",
     ]
-    assert len({id(variable) for each in copies for variable in each.variables}) == sum(
-        len(each.variables) for each in copies
+    assert len({id(variable) for layer in copies for variable in layer.variables}) == sum(
+        len(layer.variables) for layer in copies
     )
     epsilon = EPSILON if isinstance(normalization, type) else 0.5
-    assert [each.epsilon for each in copies] == [epsilon] * 3
-    slots = [getattr(each, "moving", None) for each in copies]
-    assert len(set(slots)) == 1 and len({id(each) for each in copies} | {id(normalization)}) == 4
+    assert [layer.epsilon for layer in copies] == [epsilon] * 3
+    slots = [getattr(layer, "moving", None) for layer in copies]
+    assert len(set(slots)) == 1 and len({id(layer) for layer in copies} | {id(normalization)}) == 4
     if kind is BatchNormalization and epsilon == 0.5:
         assert slots[0] == ZeroDebiased(0.9)
-        assert [len(each.non_trainable_variables) for each in copies] == [3, 3, 3]
+        assert [len(layer.non_trainable_variables) for layer in copies] == [3, 3, 3]
 
 
 def test_no_normalization_has_no_variables() -> None:
@@ -422,7 +415,7 @@ def test_dtypes(dtype: str) -> None:
             assert y.dtype == policy.compute_dtype
             assert np.isfinite(y).all()
             assert {variable.dtype for variable in block.variables} == {policy.variable_dtype}
-            parts = block._flatten_layers(include_self=False, recursive=False)
+            parts = layers(block)[1:]
             assert [part.dtype_policy.name for part in parts] == [dtype] * 7
 
 
@@ -445,18 +438,20 @@ def test_a_condition_that_is_missing() -> None:
 @pytest.mark.parametrize(
     "normalization", [BatchNormalization, None, keras.layers.GroupNormalization]
 )
-def test_a_condition_that_nothing_asks_for(normalization: Any) -> None:
+def test_a_condition_without_a_conditional_normalization(normalization: Any) -> None:
     if normalization is keras.layers.GroupNormalization:
         normalization = keras.layers.GroupNormalization(1)
-    with pytest.raises(ValueError, match="given to pointless, whose normalization depends on none"):
+    with pytest.raises(
+        ValueError, match="pointless was called with a cond.* has no conditional norm"
+    ):
         ResidualBlock(4, normalization, name="pointless")(images(), np.zeros(5, "int32"))
 
 
 @pytest.mark.parametrize("filters", [0, -1, True, "8", 8.0, None])
-def test_filters_that_are_none(filters: Any) -> None:
-    with pytest.raises(ValueError, match=f"whole number from 1; received {filters!r}"):
+def test_filters_that_are_not_positive_integers(filters: Any) -> None:
+    with pytest.raises(ValueError, match=f"positive integer; received {filters!r}"):
         ResidualBlock(filters)
-    with pytest.raises(ValueError, match=f"whole number from 1; received {filters!r}"):
+    with pytest.raises(ValueError, match=f"positive integer; received {filters!r}"):
         ConditionalResidualBlock(filters, CLASSES)
 
 
@@ -529,12 +524,12 @@ def test_config(kind: type[ResidualBlock], options: dict[str, Any]) -> None:
     again = kind.from_config(block.get_config())
     assert type(again) is kind
     assert again.get_config() == block.get_config()
-    whole = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(block))
-    assert type(whole) is kind and whole.get_config() == block.get_config()
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(block))
+    assert type(copy) is kind and copy.get_config() == block.get_config()
     for name in ("filters", "upsample", "preactivation", "activation", "use_bias", "name"):
-        assert getattr(whole, name) == getattr(block, name)
-    given = {name: value for name, value in options.items() if isinstance(value, str | int)}
-    assert given.items() <= {**block.get_config(), "dtype": block.dtype_policy.name}.items()
+        assert getattr(copy, name) == getattr(block, name)
+    scalars = {name: value for name, value in options.items() if isinstance(value, str | int)}
+    assert scalars.items() <= {**block.get_config(), "dtype": block.dtype_policy.name}.items()
 
 
 @files
@@ -566,5 +561,5 @@ def test_files_of_plain_blocks(normalization: Any, tmp_path: Path) -> None:
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.layers[0].normalization == model.layers[0].normalization
-    found, expected = (called(each, images(), False) for each in (loaded, model))
-    assert_close(found, expected, 0)
+    actual, expected = (called(network, images(), False) for network in (loaded, model))
+    assert_close(actual, expected, 0)

@@ -14,42 +14,42 @@ from tests.differentiate import Array, to_numpy
 
 
 def write(folder: Path, values: Mapping[str, Any], name: str = "model.ckpt", **saver: Any) -> str:
-    """A checkpoint of these variables; its prefix."""
+    """Writes a checkpoint of these variables and returns its prefix."""
     import tensorflow as tf
 
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
-        kept = {}
+        variables = {}
         for key, value in values.items():
             value = value if isinstance(value, tf.Tensor) else np.asarray(value)
-            kept[key] = v1.Variable(value, name="value", use_resource=False)
+            variables[key] = v1.Variable(value, name="value", use_resource=False)
         session.run(v1.global_variables_initializer())
         return str(
-            v1.train.Saver(kept, **saver).save(session, f"{folder}/{name}")
+            v1.train.Saver(variables, **saver).save(session, f"{folder}/{name}")
         )  # pathlib cuts a slash
 
 
 def numbers(*shape: int, dtype: str = "float32") -> Array:
-    """Some that differ, from call to call of other shapes too."""
+    """Returns normal numbers, different for each shape."""
     return np.random.default_rng(sum(shape) + 7).normal(size=shape).astype(dtype)
 
 
 def normalization(scope: str, channels: int, *without: str, **more: Any) -> dict[str, Any]:
-    """The variables of batch normalization in a scope."""
+    """Returns the variables of batch normalization in a scope."""
     names = ("beta", "gamma", "moving_mean", "moving_variance")
     rng = np.random.default_rng(len(scope) + channels)
-    found = {name: rng.uniform(0.5, 2.0, channels).astype("float32") for name in names}
-    found = {name: value for name, value in found.items() if name not in without} | more
-    return {f"{scope}/{name}": value for name, value in found.items()}
+    values = {name: rng.uniform(0.5, 2.0, channels).astype("float32") for name in names}
+    values = {name: value for name, value in values.items() if name not in without} | more
+    return {f"{scope}/{name}": value for name, value in values.items()}
 
 
 def values_of(model: Any) -> dict[str, Array]:
-    """Copies of a model's variables, by path."""
+    """Returns copies of a model's variables, by path."""
     return {variable.path: np.array(to_numpy(variable)) for variable in model.weights}
 
 
 def stack(*row: Any, shape: tuple[int, ...] = (6, 6, 3)) -> Any:
-    """A functional model of layers in a row."""
+    """Builds a functional model of layers in a row."""
     inputs = x = keras.Input(shape)
     for layer in row:
         x = layer(x)
@@ -61,7 +61,7 @@ def conv(name: str, filters: int = 3, **kwargs: Any) -> Any:
 
 
 def weights(*scopes: str, value: float | None = None) -> dict[str, Any]:
-    """Kernels of 3x3 from 3 channels to 3, of a number that tells them apart."""
+    """Returns kernels of 3x3 from 3 channels to 3, filled with a number that identifies them."""
     shape = (3, 3, 3, 3)
     return {
         f"{scope}/weights": np.full(shape, index if value is None else value, "float32")
@@ -70,11 +70,11 @@ def weights(*scopes: str, value: float | None = None) -> dict[str, Any]:
 
 
 def sources(report: Any) -> dict[str, str]:
-    return {each.variable: each.checkpoint for each in report.loaded}
+    return {entry.variable: entry.checkpoint for entry in report.loaded}
 
 
 def refused(prefix: Any, model: Any, *words: str, **kwargs: Any) -> str:
-    """The error, after which the model is as it was."""
+    """Returns the error's text; the model must not have changed."""
     before = values_of(model)
     with pytest.raises(ValueError) as caught:
         load_checkpoint(prefix, model, **kwargs)

@@ -23,6 +23,8 @@ from batchnorm.contrib.tensorflow.arg_scope import (
     has_arg_scope,
 )
 
+pytestmark = pytest.mark.no_backend
+
 Call = tuple[Any, ...]
 
 
@@ -216,9 +218,9 @@ def test_errors(
 
 
 def fake_slim() -> ModuleType:
-    """What tf_slim.ops.arg_scope does, as far as it meets ours."""
+    """A stand-in for tf_slim.ops.arg_scope, with the functions that ours calls."""
     module = ModuleType("tf_slim.ops.arg_scope")
-    known: set[str] = set()
+    seen: set[str] = set()
     stack: list[dict[str, Any]] = [{}]
 
     def key(function: Any) -> Any:
@@ -226,20 +228,20 @@ def fake_slim() -> ModuleType:
 
     @contextmanager
     def scope(functions: list[Any], **arguments: Any) -> Iterator[None]:
-        assert all(key(function) in known for function in functions)
+        assert all(key(function) in seen for function in functions)
         stack.append(stack[-1] | {key(function): arguments for function in functions})
         yield
         stack.pop()
 
     def add(function: Any) -> None:
         assert callable(function) and function.__code__
-        known.add(key(function))
+        seen.add(key(function))
 
     vars(module).update(
         arg_scope=scope,
         add_arg_scope=add,
         current_arg_scope=lambda: stack[-1],
-        has_arg_scope=lambda function: key(function) in known,
+        has_arg_scope=lambda function: key(function) in seen,
     )
     return module
 
@@ -269,8 +271,8 @@ def test_tf_slims_scope(slim: Any) -> None:
 @pytest.mark.parametrize("ours_first", [True, False])
 def test_our_scope_wins_over_tf_slims(slim: Any, ours_first: bool) -> None:
     ours = arg_scope([convolve], activation="elu")
-    theirs = slim.arg_scope([convolve], activation="tanh", stride=2)
-    outer, inner = (ours, theirs) if ours_first else (theirs, ours)
+    slim_scope = slim.arg_scope([convolve], activation="tanh", stride=2)
+    outer, inner = (ours, slim_scope) if ours_first else (slim_scope, ours)
     with outer, inner:
         assert convolve(1, 2) == (1, 2, 2, "elu")
         assert convolve(1, 2, stride=3) == (1, 2, 3, "elu")

@@ -49,15 +49,20 @@ Row = tuple[str, ...]  # the name of a value for each argument
 
 
 def covering() -> list[Row]:
-    """Few rows in which every pair of values occurs: the best of some drawn ones, repeated."""
+    """Returns few rows that contain every pair of values: always the best of some random ones."""
     draw, rows = random.Random(0), []
-    values = [[(place, name) for name in each] for place, each in enumerate(ARGUMENTS.values())]
+    values = [
+        [(place, name) for name in options] for place, options in enumerate(ARGUMENTS.values())
+    ]
     pairs = itertools.combinations(values, 2)
     missing = {pair for two in pairs for pair in itertools.product(*two)}
     while missing:
-        wanted = dict(min(missing))
+        required = dict(min(missing))
         drawn = [
-            tuple(wanted.get(place) or draw.choice([*each]) for place, each in enumerate(names))
+            tuple(
+                required.get(place) or draw.choice([*options])
+                for place, options in enumerate(names)
+            )
             for names in [ARGUMENTS.values()] * 60
         ]
         held = [missing & {*itertools.combinations(enumerate(row), 2)} for row in drawn]
@@ -68,75 +73,75 @@ def covering() -> list[Row]:
 
 
 class Trial:
-    """A row made up: the layer, the inputs of a step, and what the oracle says of it."""
+    """The layer of a row, the inputs of a step, and the results that the oracle expects."""
 
     def __init__(self, row: Row) -> None:
         self.random = np.random.default_rng(0)
         chosen = dict(zip(ARGUMENTS, row, strict=True))
-        self.of = {name: ARGUMENTS[name][value] for name, value in chosen.items()}
-        self.shape, unknown, form = self.of["inputs"]
-        self.dtype = self.of["dtype"]
+        self.chosen = {name: ARGUMENTS[name][value] for name, value in chosen.items()}
+        self.shape, unknown, data_format = self.chosen["inputs"]
+        self.dtype = self.chosen["dtype"]
         self.wide = "float64" if self.dtype == "float64" else "float32"
-        self.axis = 1 if form == "NCHW" else len(self.shape) - 1
+        self.axis = 1 if data_format == "NCHW" else len(self.shape) - 1
         self.channels = self.shape[self.axis]
         self.fed: dict[str, Any] = {}  # placeholders by name
-        known = [n if place == self.axis else None for place, n in enumerate(self.shape)]
+        static = [n if place == self.axis else None for place, n in enumerate(self.shape)]
         self.adjusted = self.adjustment()
         self.layer = Layer(
-            known if unknown else self.shape,
+            static if unknown else self.shape,
             self.dtype,
             gradients=True,
-            data_format=form,
-            decay=tf.constant(DECAY) if self.of["decay"] else DECAY,
-            center="center" in self.of["affine"],
-            scale="scale" in self.of["affine"],
-            epsilon=self.of["epsilon"],
-            updates_collections=self.of["updates"],
+            data_format=data_format,
+            decay=tf.constant(DECAY) if self.chosen["decay"] else DECAY,
+            center="center" in self.chosen["affine"],
+            scale="scale" in self.chosen["affine"],
+            epsilon=self.chosen["epsilon"],
+            updates_collections=self.chosen["updates"],
             is_training=self.training(),
             batch_weights=self.weights(),
-            fused=self.of["fused"],
-            zero_debias_moving_mean=self.of["zero_debias"],
+            fused=self.chosen["fused"],
+            zero_debias_moving_mean=self.chosen["zero_debias"],
             adjustment=(lambda shape: self.adjusted) if self.adjusted else None,
             **self.renorm(),
         )
-        near = {name: MEAN[self.dtype] for name in ("moving_mean", "renorm_mean")}
+        offsets = {name: MEAN[self.dtype] for name in ("moving_mean", "renorm_mean")}
         self.layer.load(
             **{
-                name: self.random.uniform(0.5, 2.0, self.channels) + near.get(name, 0.0)
+                name: self.random.uniform(0.5, 2.0, self.channels) + offsets.get(name, 0.0)
                 for name in self.layer.variables
                 if name not in ("biased", "local_step")
             }
         )
 
     def training(self) -> Any:
-        if self.of["is_training"] == "fed":
+        if self.chosen["is_training"] == "fed":
             self.fed["is_training"] = tf.placeholder(tf.bool)
             return self.fed["is_training"]
         return True
 
     def weights(self) -> Any:
         self.w: Any = np.array([0.5, 0.0, 2.0, 1.25, 3.0, 0.75])[: self.shape[0]]
-        if self.of["batch_weights"] == "fed":
+        if self.chosen["batch_weights"] == "fed":
             self.w = np.array([2, 0, 1, 3, 1, 4])[: self.shape[0]]
             self.fed["weights"] = tf.placeholder(tf.int32, [None])
             return self.fed["weights"]
-        if self.of["batch_weights"] == "none":
+        if self.chosen["batch_weights"] == "none":
             self.w = None
         return self.w
 
     def renorm(self) -> dict[str, Any]:
-        kind = self.of["renorm"]
+        kind = self.chosen["renorm"]
         self.clipping: dict[str, float] = {}
         if kind == "limits":
             self.clipping = {"rmin": 0.875, "rmax": 1.125, "dmax": 0.25}
         if kind == "fed":
             self.clipping = {"rmax": 1.0, "dmax": 0.0}
             self.fed |= {name: tf.placeholder(tf.float32, []) for name in self.clipping}
-        given = {name: self.fed.get(name, value) for name, value in self.clipping.items()}
+        limits = {name: self.fed.get(name, value) for name, value in self.clipping.items()}
         return {
             "renorm": kind != "none",
-            "renorm_clipping": given or None,
-            "renorm_decay": tf.constant(RENORM_DECAY) if self.of["decay"] else RENORM_DECAY,
+            "renorm_clipping": limits or None,
+            "renorm_decay": tf.constant(RENORM_DECAY) if self.chosen["decay"] else RENORM_DECAY,
         }
 
     def adjustment(self) -> tuple[Array, Array] | None:
@@ -145,18 +150,18 @@ class Trial:
         shapes["full"] = [
             n if k == 0 else c if k == self.axis else 1 for k in range(len(self.shape))
         ]
-        if self.of["adjustment"] == "none":
+        if self.chosen["adjustment"] == "none":
             return None
-        size = shapes[self.of["adjustment"]]
+        size = shapes[self.chosen["adjustment"]]
         drawn = self.random.uniform(0.5, 1.5, size), self.random.normal(0.0, 0.5, size)
-        return tuple(each.astype(self.wide) for each in drawn)
+        return tuple(array.astype(self.wide) for array in drawn)
 
     def unbiased(self) -> bool:
-        """Whether a fused kernel of contrib's would have run, which tells n / (n - 1) as much."""
-        others = ("batch_weights", "renorm", "adjustment")
-        if self.of["fused"] is False or any(self.of[name] != "none" for name in others):
+        """True if contrib ran a fused kernel, which records n / (n - 1) times as much."""
+        unfused = ("batch_weights", "renorm", "adjustment")
+        if self.chosen["fused"] is False or any(self.chosen[name] != "none" for name in unfused):
             return False
-        own = self.of["zero_debias"] or self.of["updates"] != "update_ops"
+        own = self.chosen["zero_debias"] or self.chosen["updates"] != "update_ops"
         single = self.dtype != "float64"  # tf.layers did not fuse float64
         rules = {2: True, 3: False, 4: own or single, 5: single and not own}
         return bool(rules[len(self.shape)])
@@ -166,34 +171,34 @@ class Trial:
         return {
             "axis": self.axis,
             "training": training,
-            "epsilon": self.of["epsilon"],
+            "epsilon": self.chosen["epsilon"],
             "weights": self.w,
             "unbiased": self.unbiased(),
-            "renorm": (*limits, 1 - RENORM_DECAY) if self.of["renorm"] != "none" else None,
+            "renorm": (*limits, 1 - RENORM_DECAY) if self.chosen["renorm"] != "none" else None,
             "adjustment": self.adjusted,
         }
 
     def expected(self, x: Array, before: dict[str, Array], training: bool) -> oracle.Step:
-        """The mean and the variance may follow at rates of their own."""
+        """Returns the expected step; the rates of the mean and of the variance may differ."""
         state = {
             name: value
             for name, value in before.items()
             if name not in ("gamma", "beta", "biased", "local_step")
         }
         affine: Any = {name: before.get(name) for name in ("gamma", "beta")}
-        known = self.options(training)
-        t, kept = float(before.get("local_step", 0)) + training, DECAY if training else 1.0
-        plain = 1 - kept
+        options = self.options(training)
+        t, decay = float(before.get("local_step", 0)) + training, DECAY if training else 1.0
+        plain = 1 - decay
         rates = (plain / (1 - DECAY**t) if "biased" in before and training else plain, plain)
-        y, state = oracle.step(x, state, **affine, **known, rate=rates)
+        y, state = oracle.step(x, state, **affine, **options, rate=rates)
         if "biased" in before:
-            batch = oracle.step(x, state, **known, rate=1.0).state["moving_mean"]
-            biased = kept * before["biased"] + plain * batch
+            batch = oracle.step(x, state, **options, rate=1.0).state["moving_mean"]
+            biased = decay * before["biased"] + plain * batch
             state |= {"local_step": np.asarray(t), "biased": biased}
         return oracle.Step(y, state)
 
     def feed(self, step: int, training: bool) -> dict[Any, Any]:
-        if self.of["renorm"] == "fed":
+        if self.chosen["renorm"] == "fed":
             self.clipping = {"rmax": 1.0 + step / 16, "dmax": step / 8}
         values = {"is_training": training, "weights": self.w, **self.clipping}
         return {self.fed[name]: value for name, value in values.items() if name in self.fed}
@@ -204,7 +209,7 @@ class Trial:
         drawn[0] = drawn[0] * 2.0 / (1 + step) + MEAN[self.dtype]
         x, dy = drawn.astype(tf.as_dtype(self.dtype).as_numpy_dtype)
         feed, before = self.feed(step, training), self.layer.state()
-        y, found = self.layer.differentiate(x, dy, feed)
+        y, gradients = self.layer.differentiate(x, dy, feed)
         expected = self.expected(x, before, training)
         assert y.dtype == x.dtype
         assert_close(y, expected.y, TOLERANCE[self.dtype])
@@ -216,25 +221,25 @@ class Trial:
         affine: Any = {name: before.get(name) for name in ("gamma", "beta")}
         exact: Any = oracle.step_gradients(x, dy, state, **affine, **self.options(training))
         for name, gradient in zip(("x", "gamma", "beta"), exact, strict=True):
-            assert (gradient is None) == (name not in found)
+            assert (gradient is None) == (name not in gradients)
             if gradient is not None:
                 tolerance = TOLERANCE[self.dtype] if name == "x" else 4 * TOLERANCE[self.wide]
-                assert_close(found[name], gradient, tolerance)
+                assert_close(gradients[name], gradient, tolerance)
 
 
 ROWS = covering()
 
 
 def test_every_pair_of_values_occurs() -> None:
-    found = {pair for row in ROWS for pair in itertools.combinations(enumerate(row), 2)}
+    pairs = {pair for row in ROWS for pair in itertools.combinations(enumerate(row), 2)}
     sizes = [len(values) for values in ARGUMENTS.values()]
-    assert len(found) == sum(a * b for a, b in itertools.combinations(sizes, 2))
+    assert len(pairs) == sum(a * b for a, b in itertools.combinations(sizes, 2))
 
 
 @pytest.mark.parametrize("row", ROWS, ids="-".join)
 def test_oracle(row: Row) -> None:
     with session():
         trial = Trial(row)
-        mixed = trial.of["is_training"] != "True"
+        mixed = trial.chosen["is_training"] != "True"
         for step, training in enumerate((True, not mixed, True, not mixed)):
             trial.check(step, training)

@@ -33,7 +33,7 @@ def moments(x: Any) -> tuple[Array, Array]:
 
 
 def same(before: dict[str, Array], after: dict[str, Array]) -> bool:
-    """Whether nothing has changed, not by a bit."""
+    """Returns whether two states are equal bit by bit."""
     return all(before[name].tobytes() == value.tobytes() for name, value in after.items())
 
 
@@ -98,28 +98,32 @@ def test_what_says_whether_to_train(kind: Callable[[bool], Any], training: bool)
         assert same(before, after) != training
 
 
-@pytest.mark.parametrize("form", ["NHWC", "NCHW"])
-def test_a_graph_that_only_infers(form: str) -> None:
+@pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
+def test_a_graph_that_only_infers(data_format: str) -> None:
     x, dy = drawn((5, 4, 2, 4)), drawn((5, 4, 2, 4), 0.0, 1.0)
-    axis = 1 if form == "NCHW" else -1
+    axis = 1 if data_format == "NCHW" else -1
     values = {"gamma": drawn((4,)), "beta": drawn((4,), 0.0), "moving_mean": drawn((4,), 2.0)}
     values["moving_variance"] = np.array([0.5, 1.0, 2.0, 0.0])
     with session():
         layer = Layer(
-            (None, 4, 2, 4), gradients=True, is_training=False, scale=True, data_format=form
+            (None, 4, 2, 4),
+            gradients=True,
+            is_training=False,
+            scale=True,
+            data_format=data_format,
         )
         layer.load(**values)
-        y, found = layer.differentiate(x, dy)
+        y, gradients = layer.differentiate(x, dy)
         assert layer.updates == []
         held = layer.state()
     gamma, beta, mean, variance = (held[name] for name in values)
-    known = (gamma, beta, mean, variance)
-    expected = oracle.batch_norm(x, *known, axis=axis, training=False)
+    parameters = (gamma, beta, mean, variance)
+    expected = oracle.batch_norm(x, *parameters, axis=axis, training=False)
     assert_close(y, expected.y, 1e-5)
     moving = (mean, variance)
     exact = oracle.inference_gradients(x, dy, gamma, *moving, axis=axis)
     for name, gradient in zip(("x", "gamma", "beta"), exact, strict=True):
-        assert_close(found[name], gradient, 4e-5)
+        assert_close(gradients[name], gradient, 4e-5)
 
 
 def test_decay_is_what_a_step_keeps() -> None:
@@ -129,12 +133,12 @@ def test_decay_is_what_a_step_keeps() -> None:
         decay = tf.placeholder(tf.float32, [])
         layer = Layer((6, 3), decay=decay, fused=False)
         layer.load(moving_mean=[5.0, 6.0, 7.0])
-        for each in decays[1:]:
+        for rate in decays[1:]:
             before = layer.state()
-            layer.run(x, {decay: each})
+            layer.run(x, {decay: rate})
             after = layer.state()
             for name, value in (("moving_mean", mean), ("moving_variance", variance)):
-                assert_close(after[name], each * before[name] + (1 - each) * value, 1e-5)
+                assert_close(after[name], rate * before[name] + (1 - rate) * value, 1e-5)
         layer.run(x, {decay: 0.0})
         assert_close(layer.state()["moving_mean"], mean, 1e-6)
         assert_close(layer.state()["moving_variance"], variance, 1e-6)
@@ -177,13 +181,13 @@ def test_where_bessel_corrects(
     with session():
         layer = Layer(shape, dtype, decay=0.5, **arguments)
         layer.run(x)
-        found = layer.state()["moving_variance"]
+        moving_variance = layer.state()["moving_variance"]
     variance = moments(x)[1] * (n / max(n - 1, 1) if unbiased else 1)
     if "renorm" in arguments:
         variance = (0.5 + 0.5 * np.sqrt(variance + EPSILON)) ** 2 - EPSILON
     else:
         variance = 0.5 + 0.5 * variance
-    assert_close(found, variance, 1e-5)
+    assert_close(moving_variance, variance, 1e-5)
 
 
 @pytest.mark.parametrize("more", [{}, {"renorm": True}, {"zero_debias_moving_mean": True}], ids=str)
@@ -221,12 +225,12 @@ def test_a_batch_without_weight(more: dict[str, Any]) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("decay", [0.0, 0.75, "tensor"])
 def test_zero_debias(decay: Any, dtype: str) -> None:
-    kept = 0.75 if decay == "tensor" else decay
+    factor = 0.75 if decay == "tensor" else decay
     with session():
         layer = Layer(
             (5, 3),
             dtype,
-            decay=tf.constant(kept) if decay == "tensor" else decay,
+            decay=tf.constant(factor) if decay == "tensor" else decay,
             zero_debias_moving_mean=True,
             fused=False,
             param_initializers={"moving_mean": tf.constant_initializer(100.0)},
@@ -236,13 +240,13 @@ def test_zero_debias(decay: Any, dtype: str) -> None:
             x = (drawn((5, 3)) * t).astype(dtype)
             layer.run(x)
             mean, variance = moments(x)
-            biased = kept * biased + (1 - kept) * mean
-            spread = kept * spread + (1 - kept) * variance
-            found, tolerance = layer.state(), 1e-5 if dtype == "float32" else 1e-12
-            assert found["local_step"] == t and found["local_step"].dtype == "float32"
-            assert_close(found["biased"], biased, tolerance)
-            assert_close(found["moving_mean"], biased / (1 - kept**t), tolerance)
-            assert_close(found["moving_variance"], spread, tolerance)
+            biased = factor * biased + (1 - factor) * mean
+            spread = factor * spread + (1 - factor) * variance
+            state, tolerance = layer.state(), 1e-5 if dtype == "float32" else 1e-12
+            assert state["local_step"] == t and state["local_step"].dtype == "float32"
+            assert_close(state["biased"], biased, tolerance)
+            assert_close(state["moving_mean"], biased / (1 - factor**t), tolerance)
+            assert_close(state["moving_variance"], spread, tolerance)
 
 
 def test_renorm_by_limits_that_are_fed() -> None:
@@ -255,15 +259,15 @@ def test_renorm_by_limits_that_are_fed() -> None:
         layer = Layer((8, 3), gradients=True, renorm=True, renorm_clipping=clipping)
         plain = (x - mean) / stddev
         # Until it trains, the running deviation is 1 and the mean 0: r is stddev and d the mean.
-        y, found = layer.differentiate(x, x, {rmax: 1.0, dmax: 0.0})
+        y, gradients = layer.differentiate(x, x, {rmax: 1.0, dmax: 0.0})
         assert_close(y, plain, 1e-5)
-        assert_close(found["x"], oracle.gradients(x, x).dx, 1e-5)
-        for high, far in ((1.5, 0.25), (1e9, 1e9)):
+        assert_close(gradients["x"], oracle.gradients(x, x).dx, 1e-5)
+        for high, shift_limit in ((1.5, 0.25), (1e9, 1e9)):
             layer.load(renorm_mean=np.zeros(3), renorm_stddev=np.ones(3))
-            r, d = np.minimum(stddev, high), np.clip(mean, -far, far)
-            y, found = layer.differentiate(x, x, {rmax: high, dmax: far})
+            r, d = np.minimum(stddev, high), np.clip(mean, -shift_limit, shift_limit)
+            y, gradients = layer.differentiate(x, x, {rmax: high, dmax: shift_limit})
             assert_close(y, plain * r + d, 1e-5)
-            assert_close(found["x"], oracle.gradients(x, x, gamma=r).dx, 1e-5)
+            assert_close(gradients["x"], oracle.gradients(x, x, gamma=r).dx, 1e-5)
 
 
 def test_how_the_variables_of_renorm_begin() -> None:
@@ -310,7 +314,7 @@ def test_second_derivatives(fed: bool, more: dict[str, Any]) -> None:
         (first,) = tf.gradients(batch_norm(inputs, is_training=flag, **more), inputs, dy)
         (again,) = tf.gradients(first, inputs, v)
         initialize()
-        found = opened.run(again)
+        actual = opened.run(again)
     weights = more.get("batch_weights")
 
     def exact(at: Array) -> float:
@@ -318,7 +322,7 @@ def test_second_derivatives(fed: bool, more: dict[str, Any]) -> None:
 
     for direction in (dy, v, x):
         along = oracle.finite_difference(exact, x, direction, 1e-5)
-        assert_close((found * direction).sum(), along, 1e-7)
+        assert_close((actual * direction).sum(), along, 1e-7)
 
 
 @pytest.mark.parametrize("fed", [False, True])
@@ -348,7 +352,7 @@ def test_activation_and_trainable_do_not_touch_the_rest() -> None:
     with session() as opened:
         y = batch_norm(tf.constant(x), activation_fn=tf.nn.relu, trainable=False)
         initialize()
-        found = opened.run(y)
+        actual = opened.run(y)
     expected = oracle.batch_norm(x).y
     assert (expected < -0.1).any()
-    assert_close(found, np.maximum(expected, 0.0), 1e-5)
+    assert_close(actual, np.maximum(expected, 0.0), 1e-5)

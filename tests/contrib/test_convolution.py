@@ -40,7 +40,7 @@ def images(rank: int) -> Array:
 def correlate(
     x: Array, weights: Array, stride: Sequence[int], rate: Sequence[int], padding: str
 ) -> Array:
-    """The definition, summed over the places of the window; channels last."""
+    """Computes the definition, a sum over the positions of the window; channels last."""
     axes, window = x.ndim - 2, weights.shape[:-2]
     pads, sizes = [(0, 0)], []
     for size, k, s, r in zip(x.shape[1:-1], window, stride, rate, strict=True):
@@ -71,7 +71,7 @@ def correlate(
 def test_numbers(rank: int, stride: int, rate: int, padding: str, channels_first: bool) -> None:
     x, axes = images(rank), rank - 2
     # Not the same for all axes, so that none is taken for another.
-    strides, rates = ([each, *[1, each][: axes - 1]] for each in (stride, rate))
+    strides, rates = ([size, *[1, size][: axes - 1]] for size in (stride, rate))
     window = [3, 2, 1][:axes]
     with graph():
         y = convolution(
@@ -90,8 +90,8 @@ def test_numbers(rank: int, stride: int, rate: int, padding: str, channels_first
     product = correlate(x, values["weights"], strides, rates, padding.upper())
     expected = np.maximum(product + BIAS, 0)
     assert 0 < np.mean(expected > 0) < 1
-    found = np.moveaxis(values["y"], 1, -1) if channels_first else values["y"]
-    np.testing.assert_allclose(found, expected, 1e-11, 1e-11)
+    actual = np.moveaxis(values["y"], 1, -1) if channels_first else values["y"]
+    np.testing.assert_allclose(actual, expected, 1e-11, 1e-11)
 
 
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
@@ -101,12 +101,12 @@ def test_dtypes(dtype: str, tolerance: float, data_format: str) -> None:
     with graph():
         inputs = x if data_format == "NHWC" else np.moveaxis(x, -1, 1)
         y = conv2d(inputs, 4, 3, data_format=data_format, activation_fn=None)
-        assert {each.dtype.base_dtype.name for each in tf.global_variables()} == {dtype}
+        assert {variable.dtype.base_dtype.name for variable in tf.global_variables()} == {dtype}
         values = run(y)
     assert y.dtype == dtype
     expected = correlate(x.astype(np.float64), values["weights"], [1, 1], [1, 1], "SAME")
-    found = values["y"] if data_format == "NHWC" else np.moveaxis(values["y"], 1, -1)
-    np.testing.assert_allclose(found, expected, tolerance, 5 * tolerance)
+    actual = values["y"] if data_format == "NHWC" else np.moveaxis(values["y"], 1, -1)
+    np.testing.assert_allclose(actual, expected, tolerance, 5 * tolerance)
 
 
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
@@ -137,12 +137,12 @@ def test_a_cpu_is_not_asked_for_channels_first(gpu: bool, monkeypatch: pytest.Mo
         with graph() as built, tf.device(device):
             conv2d(np.moveaxis(images(4), -1, 1), 4, 3, data_format="NCHW")
             formats = {
-                each.get_attr("data_format")
-                for each in built.get_operations()
-                if each.type == "Conv2D"
+                operation.get_attr("data_format")
+                for operation in built.get_operations()
+                if operation.type == "Conv2D"
             }
-            (found,) = formats
-            return bool(found == b"NHWC")
+            (actual,) = formats
+            return bool(actual == b"NHWC")
 
     assert transposes(None) is not gpu
     assert transposes("/cpu:0") and not transposes("/gpu:0")
@@ -170,7 +170,7 @@ def test_default_weights_are_glorots() -> None:
 
 def test_each_rank_has_its_function() -> None:
     functions = {3: conv1d, 4: conv2d, 5: conv3d}
-    assert [each.__name__ for each in functions.values()] == [
+    assert [function.__name__ for function in functions.values()] == [
         "convolution1d",
         "convolution2d",
         "convolution3d",
@@ -251,10 +251,10 @@ def test_reuse() -> None:
 
 
 def test_a_variable_scope_with_all_it_can_have() -> None:
-    asked, x = [], images(4)
+    requests, x = [], images(4)
 
     def getter(get: Any, name: str, *args: Any, **kwargs: Any) -> Any:
-        asked.append(name)
+        requests.append(name)
         return get(name, *args, **kwargs)
 
     with graph():
@@ -266,7 +266,7 @@ def test_a_variable_scope_with_all_it_can_have() -> None:
             custom_getter=getter,
         ):
             y = conv2d(x, 4, 2, weights_initializer=None, biases_initializer=None)
-        assert asked == ["outer/Conv/weights"]
+        assert requests == ["outer/Conv/weights"]
         assert len(names("model_variables")) == len(names("regularization_losses")) > 1
         np.testing.assert_allclose(run(tf.add_n(tf.losses.get_regularization_losses()))["y"], 96)
         expected = correlate(x, np.full((2, 2, 3, 4), 2.0), [1, 1], [1, 1], "SAME")
@@ -305,7 +305,7 @@ def test_whole_floats_are_sizes() -> None:
         assert conv2d(x, 16.0, 6 / 2, stride=4 / 2).shape.as_list() == [2, 4, 4, 16]
         assert conv2d(x, np.float64(4), [3.0, 1.0], stride=[2.0, 1]).shape.as_list() == [2, 4, 8, 4]
         assert conv2d(x, 4, 3, rate=2.0, padding="VALID").shape.as_list() == [2, 4, 4, 4]
-        shapes = [each.shape.as_list() for each in tf.global_variables()]
+        shapes = [variable.shape.as_list() for variable in tf.global_variables()]
     assert shapes[::2] == [[3, 3, 3, 16], [3, 1, 3, 4], [3, 3, 3, 4]]
 
 

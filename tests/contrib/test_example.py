@@ -1,4 +1,4 @@
-"""The example: a training of TensorFlow 1's, and its checkpoint in a Keras model."""
+"""The example: a TensorFlow 1 training, and its checkpoint in a Keras model."""
 
 import os
 import re
@@ -17,7 +17,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "tf1_lenet.py"
 
 
 def train(folder: Path, *arguments: str) -> list[tuple[int, float]]:
-    """The steps and test accuracies that it prints."""
+    """Runs the example, and returns the steps and test accuracies that it prints."""
     ran = subprocess.run(
         [sys.executable, EXAMPLE, "--output", folder, *arguments],
         env=os.environ | {"KERAS_BACKEND": "tensorflow"},
@@ -26,8 +26,8 @@ def train(folder: Path, *arguments: str) -> list[tuple[int, float]]:
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    found = re.findall(r"step (\d+): test accuracy ([\d.]+)", ran.stdout)
-    return [(int(step), float(accuracy)) for step, accuracy in found]
+    accuracies = re.findall(r"step (\d+): test accuracy ([\d.]+)", ran.stdout)
+    return [(int(step), float(accuracy)) for step, accuracy in accuracies]
 
 
 @pytest.mark.slow

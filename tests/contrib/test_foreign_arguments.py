@@ -1,4 +1,4 @@
-"""Arguments as tf.layers, Keras and others call them, and what is said about them."""
+"""Hints for arguments by their names in tf.layers, Keras and other libraries."""
 
 import inspect
 from typing import Any
@@ -8,6 +8,8 @@ import pytest
 
 from batchnorm.contrib.foreign_arguments import COUNTERPARTS, hint
 from batchnorm.contrib.layer_from_arguments import REFUSED, layer_from_arguments
+
+pytestmark = pytest.mark.no_backend
 
 LAYERS = {
     "batch_norm": keras.layers.BatchNormalization,
@@ -34,16 +36,16 @@ def test_every_argument_of_keras_s_layer_has_an_answer(name: str) -> None:
     if name == "batch_norm":
         keras_s |= {*arguments(LAYERS[name].call)}
     missing = {
-        each
-        for each in keras_s - {"self", "kwargs", *ours}
-        if "It takes" in hint(each, ours) or "Did you mean" in hint(each, ours)
+        argument
+        for argument in keras_s - {"self", "kwargs", *ours}
+        if "It takes" in hint(argument, ours) or "Did you mean" in hint(argument, ours)
     }
     assert missing - {"lora_rank", "lora_alpha", "quantization_config"} == set()
 
 
 def test_counterparts_are_arguments_of_some_function() -> None:
     functions = [getattr(contrib(), name) for name in LAYERS]
-    real = {each for function in functions for each in arguments(function)}
+    real = {argument for function in functions for argument in arguments(function)}
     for name, counterpart in COUNTERPARTS.items():
         assert name not in real and set(counterpart.arguments) <= real, name
         assert counterpart.arguments or counterpart.note, name

@@ -1,4 +1,4 @@
-"""The formulas in the docstrings of graph code, solved and compared with what it does."""
+"""The formulas in the docstrings of graph code, evaluated and compared with its results."""
 
 from typing import Any
 
@@ -21,17 +21,17 @@ from tests.contrib.graphs import run
 
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm(training: bool) -> None:
-    known: dict[str, Any]
+    parameters: dict[str, Any]
     values: dict[str, Any]
     x = np.random.default_rng(0).normal(3.0, 2.0, (8, 4))
     state = [x.mean(0), x.var(0)] if training else [np.arange(4.0), np.arange(1.0, 5.0)]
-    known = {"gamma": np.arange(2.0, 6.0), "beta": np.arange(4.0)}
+    parameters = {"gamma": np.arange(2.0, 6.0), "beta": np.arange(4.0)}
     values = dict(zip(("mean", "variance"), state, strict=True))
-    formula = solve(batch_norm.__doc__, x=x, epsilon=0.5, **values, **known)
+    formula = solve(batch_norm.__doc__, x=x, epsilon=0.5, **values, **parameters)
     moving = {f"moving_{name}": value for name, value in values.items()}
     with tf.Graph().as_default():
         initializers = {
-            name: tf.constant_initializer(value) for name, value in (known | moving).items()
+            name: tf.constant_initializer(value) for name, value in (parameters | moving).items()
         }
         y = batch_norm(
             tf.constant(x),

@@ -28,7 +28,7 @@ def test_numbers(rank: int, dtype: str, tolerance: float) -> None:
     with graph():
         y = fully_connected(x, 2, biases_initializer=tf.constant_initializer(BIAS))
         assert y.dtype == dtype and y.shape.as_list() == [*x.shape[:-1], 2]
-        assert {each.dtype.base_dtype.name for each in tf.global_variables()} == {dtype}
+        assert {variable.dtype.base_dtype.name for variable in tf.global_variables()} == {dtype}
         values = run(y)
     assert values["weights"].shape == (5, 2) and values["biases"].shape == (2,)
     expected = np.maximum(x.astype(np.float64) @ values["weights"] + BIAS, 0)
@@ -140,10 +140,10 @@ def test_regularizers() -> None:
 
 
 def test_a_variable_scope_with_all_it_can_have() -> None:
-    asked = []
+    requests = []
 
     def getter(get: Any, name: str, *args: Any, **kwargs: Any) -> Any:
-        asked.append(name)
+        requests.append(name)
         return get(name, *args, **kwargs)
 
     with graph():
@@ -155,8 +155,8 @@ def test_a_variable_scope_with_all_it_can_have() -> None:
             custom_getter=getter,
         ):
             y = fully_connected(X, 2, weights_initializer=None, variables_collections="mine")
-        assert asked == ["outer/fully_connected/weights", "outer/fully_connected/biases"]
-        parts = [f"{name}/part_{i}" for name in asked for i in (0, 1)]
+        assert requests == ["outer/fully_connected/weights", "outer/fully_connected/biases"]
+        parts = [f"{name}/part_{i}" for name in requests for i in (0, 1)]
         assert names("mine") == names("model_variables") == parts
         losses = tf.add_n(tf.get_collection("regularization_losses"))
         np.testing.assert_allclose(run(losses)["y"], 20)

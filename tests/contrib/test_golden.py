@@ -1,4 +1,4 @@
-"""`batch_norm` against what tf.contrib's own did, step by step, and the variables that it made."""
+"""`batch_norm` against records of tf.contrib's own, step by step, with its variables."""
 
 from typing import Any
 
@@ -28,15 +28,15 @@ HALF = 2.0**-10
 
 
 def arguments(case: Case) -> dict[str, Any]:
-    """What the original was called with, but for what it ignored."""
-    kwargs: dict[str, Any] = case.about["kwargs"] | {"decay": momentum(case)}
+    """Returns the arguments of the recorded call, except those that contrib ignored."""
+    kwargs: dict[str, Any] = case.record["kwargs"] | {"decay": momentum(case)}
     if kwargs.get("updates_collections") == "UPDATE_OPS":
         kwargs["updates_collections"] = tf.GraphKeys.UPDATE_OPS
     if "activation_fn" in kwargs:
         kwargs["activation_fn"] = getattr(tf.nn, kwargs["activation_fn"])
     if "batch_weights" in kwargs:
         kwargs["batch_weights"] = case.arrays["bw"]
-    if case.about["id"].endswith("_ignored"):  # the adjustment, beside which it could not fuse
+    if case.record["id"].endswith("_ignored"):  # the adjustment, beside which it could not fuse
         del kwargs["adjustment"]
         kwargs["fused"] = False
     if "adjustment" in kwargs:
@@ -51,54 +51,54 @@ def collection(kwargs: dict[str, Any]) -> str | None:
 
 def replay(case: Case, **changed: Any) -> None:
     """Builds a graph with the case's arguments, runs its steps, and compares everything."""
-    about, kwargs = case.about, arguments(case) | changed
-    flags = about["training"]
+    options, kwargs = case.record, arguments(case) | changed
+    flags = options["training"]
     with tf.Graph().as_default(), tf.Session() as session:
-        x = tf.placeholder(about["dtype"], about["shape"])
+        x = tf.placeholder(options["dtype"], options["shape"])
         fed = tf.placeholder(tf.bool, [])
-        training = fed if about["is_training_placeholder"] else flags[0]
+        training = fed if options["is_training_placeholder"] else flags[0]
         y = batch_norm(x, is_training=training, **kwargs)
         updates = tf.get_collection(collection(kwargs)) if collection(kwargs) else []
-        assert len(updates) == about["n_update_ops"]
+        assert len(updates) == options["n_update_ops"]
         variables = {variable.op.name: variable for variable in tf.global_variables()}
         check_variables(case, variables)
-        wide = tf.float64 if about["dtype"] == "float64" else tf.float32
+        wide = tf.float64 if options["dtype"] == "float64" else tf.float32
         loss = tf.reduce_sum(tf.cast(y, wide) * tf.cast(case.arrays["g"], wide))
         sought = {"dx": x}
         sought |= {f"d{name.rpartition('/')[2]}": v for name, v in variables.items()}
-        sought = {name: sought[name] for name in about["gradients"]}
-        wanted = {"y": y, **dict(zip(sought, tf.gradients(loss, [*sought.values()]), strict=True))}
+        sought = {name: sought[name] for name in options["gradients"]}
+        fetches = {"y": y, **dict(zip(sought, tf.gradients(loss, [*sought.values()]), strict=True))}
         session.run(tf.global_variables_initializer())
         for t, flag in enumerate(flags):
             for name, variable in variables.items():
                 if t == 0 or variable in tf.trainable_variables():  # by the original's optimizer
                     variable.load(row(case, name, t), session)
             feed = {x: case.arrays["x"][t], fed: flag}
-            found, _ = session.run([wanted, updates], feed)
-            check_step(case, t, found, session.run(variables))
+            actual, _ = session.run([fetches, updates], feed)
+            check_step(case, t, actual, session.run(variables))
 
 
 def row(case: Case, name: str, t: int) -> Array:
-    """A variable before step t."""
+    """Returns a variable before step t."""
     value: Array = case.variables[name.rpartition("/")[2]][t]
     return value
 
 
 def check_variables(case: Case, variables: dict[str, Any]) -> None:
     """Compares names, shapes, dtypes and collections with the original's."""
-    assert set(variables) == set(case.about["variables"])
+    assert set(variables) == set(case.record["variables"])
     trained, model = tf.trainable_variables(), tf.model_variables()
-    for name, expected in case.about["variables"].items():
+    for name, expected in case.record["variables"].items():
         variable = variables[name]
         assert variable.shape.as_list() == expected["shape"]
         assert variable.dtype.base_dtype == expected["dtype"]
-        assert any(variable is each for each in trained) == expected["trainable"]
-        assert any(variable is each for each in model) == expected["model_variable"]
+        assert any(variable is member for member in trained) == expected["trainable"]
+        assert any(variable is member for member in model) == expected["model_variable"]
 
 
-def check_step(case: Case, t: int, found: dict[str, Array], state: dict[str, Array]) -> None:
-    dtype = case.about["dtype"]
-    for name, value in found.items():
+def check_step(case: Case, t: int, actual: dict[str, Array], state: dict[str, Array]) -> None:
+    dtype = case.record["dtype"]
+    for name, value in actual.items():
         rounded = dtype == "float16" and name in ("y", "dx")
         assert value.dtype == case.arrays[name].dtype
         assert_close(value, case.arrays[name][t], HALF if rounded else TOLERANCE[dtype])

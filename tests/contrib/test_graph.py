@@ -1,4 +1,4 @@
-"""Graph code at its edges: what is refused, old behaviours of TensorFlow, and several threads."""
+"""Edge cases of graph code: refused inputs, old behaviours of TensorFlow, several threads."""
 
 import json
 import threading
@@ -36,7 +36,7 @@ def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def constant(value: Any) -> Any:
-    """A tensor, once there is a graph."""
+    """Returns a function that makes the tensor, once there is a graph."""
     return lambda: tf.constant(value)
 
 
@@ -74,14 +74,14 @@ def constant(value: Any) -> Any:
     ],
 )
 def test_arguments_that_are_refused(arguments: dict[str, Any], words: str) -> None:
-    made = ("is_training", "batch_weights", "decay")
+    tensors = ("is_training", "batch_weights", "decay")
     with session(), pytest.raises(ValueError, match=words):
-        given = {k: v() if k in made and callable(v) else v for k, v in arguments.items()}
-        batch_norm(tf.constant(X), **given)
+        options = {k: v() if k in tensors and callable(v) else v for k, v in arguments.items()}
+        batch_norm(tf.constant(X), **options)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "shape", "form", "words"),
+    ("dtype", "shape", "data_format", "words"),
     [
         ("float32", None, "NHWC", "undefined rank"),
         ("float32", [], "NHWC", "rank 0"),
@@ -92,16 +92,16 @@ def test_arguments_that_are_refused(arguments: dict[str, Any], words: str) -> No
         ("complex64", [3, 2], "NHWC", "complex64"),
     ],
 )
-def test_inputs_that_are_refused(dtype: str, shape: Any, form: str, words: str) -> None:
+def test_inputs_that_are_refused(dtype: str, shape: Any, data_format: str, words: str) -> None:
     with session(), pytest.raises(ValueError, match=words):
-        batch_norm(tf.placeholder(dtype, shape), data_format=form)
+        batch_norm(tf.placeholder(dtype, shape), data_format=data_format)
 
 
 @pytest.mark.parametrize("name", ["decay", "batch_weights"])
 def test_messages_name_the_argument(name: str) -> None:
-    given: dict[str, Any] = {"decay": 2.0, "batch_weights": np.ones(5)}
+    options: dict[str, Any] = {"decay": 2.0, "batch_weights": np.ones(5)}
     with session(), pytest.raises(ValueError, match=f"^{name}"):
-        batch_norm(tf.constant(X), **{name: given[name]})
+        batch_norm(tf.constant(X), **{name: options[name]})
 
 
 def test_weights_whose_rank_is_not_known() -> None:
@@ -146,19 +146,23 @@ def test_runs_that_interleave_lose_nothing() -> None:
             layer.run(X, {flag: True})
         for thread in threads:
             thread.join()
-        found = layer.state()
+        state = layer.state()
     assert not failed
-    assert_close(found["moving_mean"], X.mean(0) + (before["moving_mean"] - X.mean(0)) / 16, 1e-5)
+    assert_close(state["moving_mean"], X.mean(0) + (before["moving_mean"] - X.mean(0)) / 16, 1e-5)
 
 
 def test_steps_are_added_and_not_written() -> None:
-    """What another run writes between the reading and the writing of a step is not lost."""
+    """A write by another run between the read and the write of a step is not lost."""
     with session() as opened:
         layer = Layer((6, 3), decay=0.5, fused=False, updates_collections="mine")
         mean = layer.variables["moving_mean"]
         types = {"AssignAddVariableOp", "AssignSubVariableOp"}
         graph = tf.get_default_graph()
-        kinds = {each.type for each in graph.get_operations() if "AssignMovingAvg" in each.name}
+        kinds = {
+            operation.type
+            for operation in graph.get_operations()
+            if "AssignMovingAvg" in operation.name
+        }
         assert kinds & types and "AssignVariableOp" not in kinds
         step = mean.assign_add(tf.ones(3))
         before = layer.state()["moving_mean"]
@@ -229,10 +233,10 @@ print(json.dumps(result | {"steps": steps}, default=lambda array: array.tolist()
     ],
 )
 def test_old_behaviours(switch: str, dimension: str, kind: str, tmp_path: Path) -> None:
-    found = json.loads(output_of(OLD, switch, folder=tmp_path))
+    report = json.loads(output_of(OLD, switch, folder=tmp_path))
     # Also after an error, the last thing that is tried.
-    assert found["dimension"] == [dimension, dimension] and found["refused"]
-    assert found["kinds"] == [kind]
+    assert report["dimension"] == [dimension, dimension] and report["refused"]
+    assert report["kinds"] == [kind]
     x = np.random.default_rng(0).normal(3.0, 2.0, (6, 2, 3)).astype("float32")
     weights = {"weighted": np.array([1, 0, 2, 1, 3, 1])}
     start = {"moving_mean": np.zeros(3), "moving_variance": np.ones(3)}
@@ -240,21 +244,21 @@ def test_old_behaviours(switch: str, dimension: str, kind: str, tmp_path: Path) 
     states["renorm"] = start | {"moving_stddev": np.ones(3), "renorm_mean": np.zeros(3)}
     states["renorm"]["renorm_stddev"] = np.ones(3)
     biased, t = np.zeros(3), 0
-    for step, (ys, gradients, variables) in enumerate(found["steps"]):
-        training, each = step != 2, x * np.float32(step + 1)
+    for step, (ys, gradients, variables) in enumerate(report["steps"]):
+        training, batch = step != 2, x * np.float32(step + 1)
         for name, state in states.items():
-            known: dict[str, Any] = {
+            options: dict[str, Any] = {
                 "training": training,
                 "epsilon": 0.25,
                 "weights": weights.get(name),
             }
-            known["renorm"] = (None, 1.5, 0.25 * step, 0.25) if name == "renorm" else None
-            y, states[name] = oracle.step(each, state, **known, rate=0.5)
-            dx = oracle.step_gradients(each, 3 * y**2, state, **known)[0]
+            options["renorm"] = (None, 1.5, 0.25 * step, 0.25) if name == "renorm" else None
+            y, states[name] = oracle.step(batch, state, **options, rate=0.5)
+            dx = oracle.step_gradients(batch, 3 * y**2, state, **options)[0]
             if name == "debiased":
                 t += training
                 if training:
-                    biased = 0.5 * biased + 0.5 * each.mean((0, 1))
+                    biased = 0.5 * biased + 0.5 * batch.mean((0, 1))
                 states[name]["moving_mean"] = biased / (1 - 0.5**t)
                 own = variables["debiased/debiased/moving_mean/biased"]
                 assert_close(own, biased, 1e-5)
@@ -263,7 +267,7 @@ def test_old_behaviours(switch: str, dimension: str, kind: str, tmp_path: Path) 
             assert_close(gradients[name], dx, 1e-4)
             for last, value in states[name].items():
                 assert_close(variables[f"{name}/{last}"], value, 1e-5)
-    assert set(found["shapes"].values()) == {
+    assert set(report["shapes"].values()) == {
         "(?, ?, 3)" if dimension == "Dimension" else "(None, None, 3)"
     }
 
@@ -291,9 +295,9 @@ np.savez("found.npz", y=ys, dx=dxs, finite=np.isfinite(seconds).all())
 @pytest.mark.parametrize("shape", [(40, 32, 32, 6), (20, 32, 32, 64)])
 def test_large_inputs_of_old_behaviours(shape: tuple[int, ...], tmp_path: Path) -> None:
     output_of(LARGE, json.dumps(shape), folder=tmp_path)
-    found = np.load(tmp_path / "found.npz")
+    values = np.load(tmp_path / "found.npz")
     x = np.random.default_rng(0).normal(1.5, 2.0, shape).astype("float32")
     expected = oracle.batch_norm(x)
-    assert_close(found["y"], expected.y, 1e-5)
-    assert_close(found["dx"], oracle.gradients(x, 3 * expected.y**2).dx, 1e-4)
-    assert found["finite"]
+    assert_close(values["y"], expected.y, 1e-5)
+    assert_close(values["dx"], oracle.gradients(x, 3 * expected.y**2).dx, 1e-4)
+    assert values["finite"]

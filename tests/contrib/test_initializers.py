@@ -34,7 +34,7 @@ FANS = [
 
 
 def draw(initializer: Any, shape: tuple[int, ...], **options: Any) -> Any:
-    """The values of a variable, in float64."""
+    """Returns the values of a variable, in float64."""
     with tf.Graph().as_default(), tf.Session() as session:
         variable = tf.get_variable("test", shape, initializer=initializer, **options)
         session.run(tf.global_variables_initializer())

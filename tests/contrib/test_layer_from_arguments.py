@@ -1,4 +1,4 @@
-"""The layer that contrib's arguments become, against what contrib did with them."""
+"""`layer_from_arguments` against records of contrib's batch_norm with the same arguments."""
 
 import importlib
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 
 from batchnorm import BatchNormalization, Exponential, Renorm, ZeroDebiased
 from batchnorm.contrib.layer_from_arguments import layer_from_arguments
-from batchnorm.renorm import OldRenorm
+from batchnorm.slots.old_renorm import OldRenorm
 from tests.differentiate import BACKEND, precision, to_numpy
 from tests.golden import FOLDER, Case, adjustment, cases, momentum
 from tests.test_golden import replay
@@ -19,7 +19,7 @@ from tests.test_golden import replay
 FOLLOWED = [
     id
     for id, case in cases().items()
-    if case.about["api"] == "slim" and (BACKEND == "torch" or not id.startswith("slim/"))
+    if case.record["api"] == "slim" and (BACKEND == "torch" or not id.startswith("slim/"))
 ]
 golden = pytest.mark.skipif(
     not FOLDER.is_dir(), reason=f"the golden numbers are not here: {FOLDER} is absent"
@@ -27,19 +27,19 @@ golden = pytest.mark.skipif(
 
 
 def followed(case: Case, **changed: Any) -> BatchNormalization:
-    """The layer of a case, as a user would make it."""
-    about = case.about
-    kwargs = about["kwargs"] | {"decay": momentum(case)}
+    """Makes the layer of a case, as a user would."""
+    options = case.record
+    kwargs = options["kwargs"] | {"decay": momentum(case)}
     if kwargs.get("updates_collections") in ("UPDATE_OPS", "my_ops"):
         del kwargs["updates_collections"]  # a layer has none
-    if kwargs.pop("batch_weights", None) or about["id"].endswith("_ignored"):
+    if kwargs.pop("batch_weights", None) or options["id"].endswith("_ignored"):
         kwargs["fused"] = False
-    if kwargs.pop("adjustment", None) and not about["id"].endswith("_ignored"):
+    if kwargs.pop("adjustment", None) and not options["id"].endswith("_ignored"):
         kwargs["adjustment"] = adjustment(case)
     kwargs.pop("trainable", None)
-    version = about["source"].split()[1]
+    version = options["source"].split()[1]
     return layer_from_arguments(
-        rank=len(about["shape"]), version=version, dtype=about["dtype"], **kwargs | changed
+        rank=len(options["shape"]), version=version, dtype=options["dtype"], **kwargs | changed
     )
 
 
@@ -47,7 +47,7 @@ def followed(case: Case, **changed: Any) -> BatchNormalization:
 @pytest.mark.parametrize("id", FOLLOWED)
 def test_replay(id: str) -> None:
     case = cases()[id]
-    with precision(case.about["dtype"]):
+    with precision(case.record["dtype"]):
         replay(case, followed(case))
 
 

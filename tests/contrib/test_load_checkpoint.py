@@ -1,4 +1,4 @@
-"""`load_checkpoint`: TensorFlow 1's own checkpoints, and what becomes of each kind of variable."""
+"""`load_checkpoint`: TensorFlow 1's own checkpoints, and every kind of variable."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from keras import layers
 from batchnorm import BatchNormalization, Cumulative, Ghost, Renorm, ZeroDebiased
 from batchnorm.contrib.checkpoint.report import Report
 from batchnorm.contrib.load_checkpoint import load_checkpoint
-from batchnorm.renorm import OldRenorm
+from batchnorm.slots.old_renorm import OldRenorm
 from tests.calling import called
 from tests.contrib.checkpoints import normalization, numbers, stack, write
 from tests.differentiate import BACKEND, Array, compiled, precision, tensors, to_numpy
@@ -28,7 +28,7 @@ LIMITS = {"rmin": 0.5, "rmax": 2.0, "dmax": 0.7, "momentum": 0.9}
 
 
 def options(version: str, variant: str) -> dict[str, Any]:
-    """The arguments that say what tf.contrib's batch_norm was told."""
+    """Returns the layer's options for the recorded arguments of tf.contrib's batch_norm."""
     renorm = (OldRenorm if version == "tf113" else Renorm)(**LIMITS)
     told: dict[str, dict[str, Any]] = {
         "noscale": {"scale": False},
@@ -39,7 +39,7 @@ def options(version: str, variant: str) -> dict[str, Any]:
 
 
 def network(**kwargs: Any) -> Any:
-    """That of the golden checkpoints, from images to conv2's activations and to logits."""
+    """Builds the golden checkpoints' network, from images to conv2's activations and logits."""
     inputs = keras.Input((6, 6, 3))
     first = layers.Conv2D(4, 3, padding="same", use_bias=False, name="conv1")
     second = layers.Conv2D(5, 3, 2, padding="same", use_bias=False, name="conv2")
@@ -54,7 +54,7 @@ def error(actual: Any, expected: Array) -> float:
 
 
 def outputs(model: Any, x: Array, training: bool) -> list[Array]:
-    """What the model returns; its state stays as it was."""
+    """Returns the model's outputs without changing its state."""
 
     def forward(weights: list[Any], state: list[Any], x: Any) -> Any:
         return model.stateless_call(weights, state, x, training=training)[0]
@@ -62,16 +62,18 @@ def outputs(model: Any, x: Array, training: bool) -> list[Array]:
     values = (model.trainable_variables, model.non_trainable_variables)
     # JAX compiles what is called bare operation by operation, which takes seconds.
     function = compiled(forward, "jit" if BACKEND == "jax" else "eager")
-    found = function(*([variable.value for variable in each] for each in values), *tensors([x]))
-    return list(map(to_numpy, found))
+    actual = function(
+        *([variable.value for variable in variables] for variables in values), *tensors([x])
+    )
+    return list(map(to_numpy, actual))
 
 
 def errors(model: Any, version: str, variant: str) -> dict[str, float]:
     with np.load(GOLDEN / version / "expected.npz") as arrays:
-        of = {name: arrays[f"{version}/{variant}/{name}"] for name in ("x", *EXPECTED)}
-    infer, train = (outputs(model, of["x"], flag) for flag in (False, True))
-    found = {"infer_conv2": infer[0], "infer_logits": infer[1], "train_logits": train[1]}
-    return {name: error(found[name], of[name]) for name in EXPECTED}
+        expected = {name: arrays[f"{version}/{variant}/{name}"] for name in ("x", *EXPECTED)}
+    infer, train = (outputs(model, expected["x"], flag) for flag in (False, True))
+    actual = {"infer_conv2": infer[0], "infer_logits": infer[1], "train_logits": train[1]}
+    return {name: error(actual[name], expected[name]) for name in EXPECTED}
 
 
 EXPECTED = ("infer_conv2", "infer_logits", "train_logits")
@@ -83,17 +85,17 @@ EXPECTED = ("infer_conv2", "infer_logits", "train_logits")
 def test_the_outputs_are_the_originals(version: str, variant: str) -> None:
     model = network(**options(version, variant))
     report = load_checkpoint(GOLDEN / version / variant, model)
-    assert {each.how.partition(":")[0] for each in report.loaded} <= {"name", "converted"}
+    assert {entry.how.partition(":")[0] for entry in report.loaded} <= {"name", "converted"}
     assert max(errors(model, version, variant).values()) < RELATIVE
     check_all_reported(report, version, variant)
 
 
 def check_all_reported(report: Report, version: str, variant: str) -> None:
     index = json.loads((GOLDEN / version / "index.json").read_text())["checkpoints"]
-    (names,) = (each["variables"] for each in index if each["id"] == f"{version}/{variant}")
-    loaded = {name for each in report.loaded for name in each.checkpoint.split(", ")}
-    left = {each.checkpoint for each in report.left_over}
-    assert loaded | left == set(names) and not loaded & left
+    (names,) = (line["variables"] for line in index if line["id"] == f"{version}/{variant}")
+    loaded = {name for entry in report.loaded for name in entry.checkpoint.split(", ")}
+    left_over = {entry.checkpoint for entry in report.left_over}
+    assert loaded | left_over == set(names) and not loaded & left_over
 
 
 @golden
@@ -102,7 +104,7 @@ def test_the_comparison_can_fail(name: str) -> None:
     """Also where the weighted sums of renorm are taken for averages, or the steps are not known."""
     model = network(**options("tf113", "renorm"))
     load_checkpoint(GOLDEN / "tf113" / "renorm", model)
-    variable = next(each for each in model.weights if each.path.endswith(name))
+    variable = next(weight for weight in model.weights if weight.path.endswith(name))
     value = to_numpy(variable)
     weight = 1 - 0.9**6
     variable.assign(value * weight if name.startswith("renorm") else value * 0 + 1)
@@ -113,12 +115,12 @@ def test_the_comparison_can_fail(name: str) -> None:
 def test_moving_averages_of_variables() -> None:
     model = network()
     report = load_checkpoint(GOLDEN / "tf113/adam_ema", model, shadows=True)
-    notes = {each.checkpoint: each.note for each in report.loaded}
+    notes = {entry.checkpoint: entry.note for entry in report.loaded}
     assert notes["conv1/weights/ExponentialMovingAverage"] == "moving average"
     assert notes["conv1/BatchNorm/moving_mean"] == "no moving average in the file"
-    left = {each.checkpoint: each.why for each in report.left_over}
-    assert left["conv1/weights"] == "its moving average was loaded instead"
-    assert left["conv1/weights/Adam"] == "optimizer slot of conv1/weights"
+    left_over = {entry.checkpoint: entry.why for entry in report.left_over}
+    assert left_over["conv1/weights"] == "its moving average was loaded instead"
+    assert left_over["conv1/weights/Adam"] == "optimizer slot of conv1/weights"
     check_all_reported(report, "tf113", "adam_ema")
     plain = network()
     why = {e.checkpoint: e.why for e in load_checkpoint(GOLDEN / "tf113/adam_ema", plain).left_over}
@@ -128,7 +130,7 @@ def test_moving_averages_of_variables() -> None:
 
 
 def one(checkpoint: dict[str, Any], folder: Path, **kwargs: Any) -> tuple[Any, Report]:
-    """A normalization `bn` of 3 channels, and the report on a checkpoint loaded into it."""
+    """Loads a checkpoint into a normalization `bn` of 3 channels; returns it and the report."""
     layer = kwargs.pop("kind", BatchNormalization)(name="bn", **kwargs)
     model = stack(layer)
     return layer, load_checkpoint(write(folder, checkpoint), model)
@@ -149,7 +151,7 @@ def test_renorm_until_1_13(tmp_path: Path) -> None:
     np.testing.assert_allclose(to_numpy(layer.renorm_mean), [0.5, -1.0, 2.0], rtol=1e-6)
     np.testing.assert_allclose(to_numpy(layer.renorm_stddev), [1.0, 2.0, 3.0], rtol=1e-6)
     assert int(layer.counter.step) == 6
-    how = {each.variable: each.how for each in report.loaded}
+    how = {entry.variable: entry.how for entry in report.loaded}
     assert how["bn/renorm_mean"] == "converted: renorm_mean / renorm_mean_weight"
     assert how["bn/counter/step"] == "converted: log(1 - weight) / log(momentum)"
     assert report.left_over == ()
@@ -169,15 +171,15 @@ def test_renorm_since_1_14(tmp_path: Path, kind: Any) -> None:
     layer, report = one(normalization("bn", 3, **NEW), tmp_path, kind=kind, renorm=True)
     for name, value in NEW.items():
         np.testing.assert_array_equal(to_numpy(getattr(layer, name)), value)
-    assert {each.how for each in report.loaded} == {"name"}
+    assert {entry.how for entry in report.loaded} == {"name"}
 
 
 @pytest.mark.parametrize("state", [OLD, NEW])
 def test_renorm_that_the_layer_has_not(tmp_path: Path, state: dict[str, Any]) -> None:
     _, report = one(normalization("bn", 3, **state), tmp_path)
-    left = {each.checkpoint: each.why for each in report.left_over}
-    assert left.keys() == {f"bn/{name}" for name in state}
-    assert set(left.values()) == {"renorm: the layer has none, as one with renorm=True has"}
+    left_over = {entry.checkpoint: entry.why for entry in report.left_over}
+    assert left_over.keys() == {f"bn/{name}" for name in state}
+    assert set(left_over.values()) == {"renorm: the layer has none, as one with renorm=True has"}
 
 
 def test_renorm_that_the_checkpoint_has_not(tmp_path: Path) -> None:
@@ -216,10 +218,10 @@ def test_zero_debias(tmp_path: Path, scope: str) -> None:
     file = {prefix + name: value for name, value in debiased(scope).items()}
     layer, report = one(file, tmp_path, moving=ZeroDebiased(0.9))
     assert int(layer.counter.step) == 6
-    (left,) = report.left_over
-    assert left.why == "zero-debias: it follows from moving_mean"
+    (entry,) = report.left_over
+    assert entry.why == "zero-debias: it follows from moving_mean"
     _, report = one(file, tmp_path)
-    assert [each.why.partition(":")[0] for each in report.left_over] == ["zero-debias"] * 2
+    assert [entry.why.partition(":")[0] for entry in report.left_over] == ["zero-debias"] * 2
     assert "the layer counts no steps" in report.left_over[1].why
 
 
@@ -233,7 +235,7 @@ def test_steps_that_the_checkpoint_has_not_counted(tmp_path: Path) -> None:
     report = load_checkpoint(tmp_path, model, {"bn/counter/step": "global_step"})
     assert int(model.layers[-1].counter.step) == 9
     assert report.loaded[-1].how == "names"
-    with pytest.raises(ValueError, match="1.5 is no count of steps"):
+    with pytest.raises(ValueError, match="1.5 is not a count of steps"):
         load_checkpoint(tmp_path, model, {"bn/counter/step": "half"})
 
 

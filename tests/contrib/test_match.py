@@ -1,4 +1,4 @@
-"""Which scope of a checkpoint a layer is loaded from, and what is said where none is certain."""
+"""The matching of layers and scopes, and the errors where no scope is certain."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from batchnorm import BasicBlock, BatchNormalization
-from batchnorm.contrib.checkpoint import fit, match
+from batchnorm.contrib.checkpoint import assignment, match
 from batchnorm.contrib.checkpoint.scopes import canonical
 from batchnorm.contrib.load_checkpoint import load_checkpoint
 from tests.contrib.checkpoints import (
@@ -64,7 +64,7 @@ def test_a_normalization_by_its_name_or_by_what_it_follows(
     x = kinds[0](name=bn.replace("/", "_"))(conv("conv1")(inputs))
     x = kinds[1](name="conv2_bn" if bn != "other" else "one_more")(conv("conv2")(x))
     report = load_checkpoint(write(tmp_path, file), model := keras.Model(inputs, x))
-    assert {each.how for each in report.loaded} == {"name"}
+    assert {entry.how for entry in report.loaded} == {"name"}
     np.testing.assert_array_equal(
         to_numpy(model.layers[2].beta), file[f"{names[0]}/BatchNorm/beta"]
     )
@@ -78,9 +78,9 @@ def test_slashes_that_became_underscores(tmp_path: Path) -> None:
     for around in ("", "net_"):
         rows = [conv(around + scope[4:].replace("/", "_")) for scope in scopes]
         model = stack(*rows, BatchNormalization(name=f"{around}block_1_conv_2_BatchNorm"))
-        found = sources(load_checkpoint(prefix, model))
+        actual = sources(load_checkpoint(prefix, model))
         for scope, layer in zip(scopes, rows, strict=True):
-            assert found[f"{layer.name}/kernel"] == f"{scope}/weights"
+            assert actual[f"{layer.name}/kernel"] == f"{scope}/weights"
 
 
 def test_every_kind_of_layer(tmp_path: Path) -> None:
@@ -128,8 +128,8 @@ def test_layers_within_layers(tmp_path: Path) -> None:
     for scope in ("left/c", "right/c", "block/norm_1", "block/bn2"):
         file |= normalization(f"{scope}/BatchNorm" if "/c" in scope else scope, 3)
     report = load_checkpoint(write(tmp_path, file), model)
-    assert not report.left_over and {each.how for each in report.loaded} == {"name"}
-    assert len({each.variable for each in report.loaded}) == len(report.loaded) == len(file)
+    assert not report.left_over and {entry.how for entry in report.loaded} == {"name"}
+    assert len({entry.variable for entry in report.loaded}) == len(report.loaded) == len(file)
     kernels = [to_numpy(part.layers[0].kernel)[0, 0, 0, 0] for part in (inner, twin)]
     assert kernels == [1, 2]
     again = {"left": "right", "right": "left"}
@@ -144,7 +144,7 @@ def test_by_shape_where_only_one_is_possible(tmp_path: Path) -> None:
     model = stack(conv("one", 4), conv("two", 4), conv("three", 4, use_bias=True))
     report = load_checkpoint(write(tmp_path, file), model)
     assert list(sources(report).values()) == list(file)
-    assert {each.how for each in report.loaded} == {"shape"}
+    assert {entry.how for entry in report.loaded} == {"shape"}
 
 
 def test_a_shape_that_fits_again_and_again_is_no_proof(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_shape_that_fits_again_and_again_is_no_proof(tmp_path: Path) -> None:
     assert "names={'one': 'x', 'two': 'y'}" in text
     refused(prefix, stack(conv("one")), "one (kernel (3, 3, 3, 3)): several scopes")
     prefix = write(tmp_path, weights("x"))
-    refused(prefix, stack(conv("one"), conv("two")), "So does it two.", "So does it one.")
+    refused(prefix, stack(conv("one"), conv("two")), "It also fits two.", "It also fits one.")
 
 
 def test_a_scope_within_one_that_the_layer_does_not_follow(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_scope_within_one_that_the_layer_does_not_follow(tmp_path: Path) -> No
 
 
 class WithoutGraph(keras.Model):
-    """Two convolutions, of which the second is normalized; no graph tells."""
+    """Two convolutions, the second of them normalized, in a model without a graph."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -205,8 +205,8 @@ def test_a_normalization_that_follows_two_layers(tmp_path: Path) -> None:
 def test_batch_normalization_in_the_scope_of_its_layer(tmp_path: Path) -> None:
     file = weights("a") | normalization("a", 3) | weights("b") | normalization("b", 3)
     model = stack(conv("a"), BatchNormalization(name="n"), conv("b"), BatchNormalization(name="o"))
-    found = sources(load_checkpoint(write(tmp_path, file), model))
-    assert found["n/gamma"] == "a/gamma" and found["o/moving_mean"] == "b/moving_mean"
+    actual = sources(load_checkpoint(write(tmp_path, file), model))
+    assert actual["n/gamma"] == "a/gamma" and actual["o/moving_mean"] == "b/moving_mean"
 
 
 def test_numbers_that_keras_gave(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
         "b/kernel has shape",
         "c (kernel (3, 3, 3, 7))",
         "i/kernel is float32, but i/weights in the checkpoint int32",
-        "'nowhere', for 'a', is no scope",
+        "'nowhere', for 'a', is not a scope",
         "names={'b': None, 'c': None}",
         names={"a": "nowhere"},
     )
@@ -296,7 +296,7 @@ def test_optimizers_and_odd_variables(tmp_path: Path) -> None:
     file |= {"train/beta2_power_1": np.float32(1), "training/Adam/iterations": np.int64(3)}
     file |= {"c/weights/MyOwn": numbers(3, 3, 3, 3), "global_step": np.int64(6)}
     report = load_checkpoint(write(tmp_path, file), stack(conv("c")))
-    assert {each.checkpoint: each.why for each in report.left_over} == {
+    assert {entry.checkpoint: entry.why for entry in report.left_over} == {
         "c/weights/Adam_1": "optimizer slot of c/weights",
         "c/weights/MyOwn": "optimizer slot of c/weights",
         "t/c/weights/Momentum": "optimizer slot of c/weights",
@@ -312,11 +312,11 @@ def test_a_damaged_rule_would_be_caught(
 ) -> None:
     """The tests above fail where a shape, a place or what a layer follows is not looked at."""
     if damage == "shapes":
-        monkeypatch.setattr(fit, "misshapen", lambda *_: None)
+        monkeypatch.setattr(assignment, "shape_problem", lambda *_: None)
         failing: Any = test_a_name_with_a_wrong_shape_is_an_error_though_another_scope_fits
         arguments: tuple[Any, ...] = ()
     elif damage == "places":
-        monkeypatch.setattr(fit, "PARAMETERS", frozenset())
+        monkeypatch.setattr(assignment, "PARAMETERS", frozenset())
         failing, arguments = test_biases, ()
     else:
         monkeypatch.setattr(match.Matching, "_by_graph", lambda self: False)

@@ -1,4 +1,4 @@
-"""Nets of tf_slim, whose `batch_norm` alone does not run on today's TensorFlow."""
+"""Nets of tf_slim, of which only `batch_norm` fails on today's TensorFlow."""
 
 import importlib.util
 import sys
@@ -35,7 +35,7 @@ def slim() -> Iterator[Any]:
 
 
 def layers_of_a_net(slim: Any) -> Any:
-    """As packages of nets hold it: a default, and a table by functions."""
+    """Two references as in packages of nets: a default, and a table by functions."""
 
     def net(x: Any, normalizer_fn: Any = slim.batch_norm) -> Any:
         return normalizer_fn(x, scope="a", decay=0.5)
@@ -58,7 +58,7 @@ def test_a_net_is_built_and_trained_for_a_step(slim: Any, name: str) -> None:
                 y, points = getattr(net, name)(x, blocks, 5, is_training=True)
         loss = tf.reduce_mean(tf.square(y)) + tf.losses.get_regularization_loss()
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-        moving = [each for each in tf.global_variables() if "moving_" in each.op.name]
+        moving = [variable for variable in tf.global_variables() if "moving_" in variable.op.name]
         assert len(updates) == len(moving) > 4
         with tf.control_dependencies(updates):
             step = tf.train.GradientDescentOptimizer(0.01).minimize(loss)
@@ -80,7 +80,11 @@ def test_the_numbers_are_contrib_s(slim: Any) -> None:
             y = slim.batch_norm(tf.constant(x))
         opened.run(tf.global_variables_initializer())
         value = opened.run([y, *tf.get_collection(tf.GraphKeys.UPDATE_OPS)])[0]
-        (mean,) = (each for each in tf.global_variables() if each.op.name.endswith("moving_mean"))
+        (mean,) = (
+            variable
+            for variable in tf.global_variables()
+            if variable.op.name.endswith("moving_mean")
+        )
         np.testing.assert_allclose(opened.run(mean), 0.25 * x.mean(0), rtol=1e-12)
     expected = (x - x.mean(0)) / np.sqrt(x.var(0) + 0.25)
     np.testing.assert_allclose(value, expected, rtol=1e-11, atol=1e-12)
@@ -98,7 +102,9 @@ def test_whoever_holds_it_is_reached(slim: Any) -> None:
         for function in (net, imported, *functions, slim.layers.batch_norm):
             with session(), slim.arg_scope(scope):
                 function(tf.zeros([2, 3]))
-                last = [each.op.name.rpartition("/")[2] for each in tf.trainable_variables()]
+                last = [
+                    variable.op.name.rpartition("/")[2] for variable in tf.trainable_variables()
+                ]
             assert last == ["beta", "gamma"]
     finally:
         patch.undo()
@@ -128,7 +134,7 @@ def test_it_can_be_undone_and_repeated(slim: Any) -> None:
 
 
 def test_what_tf_slim_has_is_said(slim: Any) -> None:
-    for name in contrib._OF_TF_SLIM:
+    for name in contrib._TF_SLIM_NAMES:
         assert callable(getattr(slim, name)), name
     with pytest.raises(AttributeError, match=r"no attribute 'max_pool2d': .*tf_slim\.max_pool2d"):
         contrib.max_pool2d  # noqa: B018

@@ -70,7 +70,9 @@ def test_a_scale_of_0_is_no_loss() -> None:
         options: dict[str, Any] = {"weights_regularizer": contrib.l2_regularizer(0.0)}
         contrib.conv2d(tf.zeros([1, 4, 4, 2]), 3, 3, **options)
         assert tf.losses.get_regularization_losses() == []
-        assert not [each for each in built.get_operations() if "regularizer" in each.name]
+        assert not [
+            operation for operation in built.get_operations() if "regularizer" in operation.name
+        ]
 
 
 def test_in_layers_and_with_half_precision() -> None:
@@ -83,8 +85,8 @@ def test_in_layers_and_with_half_precision() -> None:
             tf.zeros([1, 4]), scale=True, param_regularizers={"gamma": contrib.l1_regularizer(0.5)}
         )
         added = tf.losses.get_regularization_losses()
-        assert [each.dtype.name for each in added] == ["float16", "float32", "float32"]
-        total = run(tf.add_n([tf.cast(each, tf.float32) for each in added]))["y"]
+        assert [loss.dtype.name for loss in added] == ["float16", "float32", "float32"]
+        total = run(tf.add_n([tf.cast(loss, tf.float32) for loss in added]))["y"]
     assert total == pytest.approx(0.1 * 54 / 2 + 0.1 * 12 / 2 + 0.5 * 4, rel=1e-3)
 
 

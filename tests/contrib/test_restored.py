@@ -1,4 +1,4 @@
-"""Checkpoints: ours, and what TensorFlow 1.13 and 2.15 wrote beside their own batch norms."""
+"""Checkpoints: ours, and those of TensorFlow 1.13 and 2.15 with their own batch norms."""
 
 import json
 from pathlib import Path
@@ -56,14 +56,14 @@ def test_save_and_restore(more: dict[str, Any], tmp_path: Path) -> None:
     assert abs(ys[0] - ys[2]).max() > 0.1
 
 
-def about(maker: str, kind: str) -> dict[str, Any]:
+def description(maker: str, kind: str) -> dict[str, Any]:
     lines = json.loads((CHECKPOINTS / maker / "index.json").read_text())["checkpoints"]
-    found: list[dict[str, Any]] = [line for line in lines if line["id"] == f"{maker}/{kind}"]
-    return found[0]
+    matches: list[dict[str, Any]] = [line for line in lines if line["id"] == f"{maker}/{kind}"]
+    return matches[0]
 
 
 def network(x: Any, training: bool, arguments: dict[str, Any]) -> tuple[Any, Any]:
-    """What index.json says: the second block and the logits."""
+    """Builds the network that index.json describes: the second block and the logits."""
     for scope, shape, stride in (("conv1", [3, 3, 3, 4], 1), ("conv2", [3, 3, 4, 5], 2)):
         with tf.variable_scope(scope):
             x = tf.nn.conv2d(x, tf.get_variable("weights", shape), [1, stride, stride, 1], "SAME")
@@ -73,8 +73,8 @@ def network(x: Any, training: bool, arguments: dict[str, Any]) -> tuple[Any, Any
         return x, tf.reduce_mean(x, [1, 2]) @ weights + biases
 
 
-def wanted(line: dict[str, Any], training: bool) -> set[str]:
-    """The variables of a checkpoint that the network has."""
+def expected_names(line: dict[str, Any], training: bool) -> set[str]:
+    """Returns the variables of a checkpoint that the network has."""
     other = {"global_step", "beta1_power", "beta2_power", "Adam", "Adam_1"}
     other |= {"ExponentialMovingAverage"}
     if not training:
@@ -96,7 +96,7 @@ RUNS = [
 @old
 @pytest.mark.parametrize(("maker", "kind", "training"), RUNS)
 def test_old_checkpoints(maker: str, kind: str, training: bool) -> None:
-    line = about(maker, kind)
+    line = description(maker, kind)
     with np.load(CHECKPOINTS / maker / "expected.npz") as arrays:
         expected = {name: arrays[f"{maker}/{kind}/{name}"] for name in EXPECTED}
     arguments = dict(line["bn_kwargs"])
@@ -104,8 +104,8 @@ def test_old_checkpoints(maker: str, kind: str, training: bool) -> None:
         arguments = {name: arguments[name] for name in ("decay", "epsilon", "scale")}
     with session() as opened:
         tensors = network(tf.constant(expected["x"]), training, arguments)
-        found = {each.op.name: each.shape.as_list() for each in tf.global_variables()}
-        assert found == {name: line["variables"][name] for name in wanted(line, training)}
+        shapes = {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
+        assert shapes == {name: line["variables"][name] for name in expected_names(line, training)}
         tf.train.Saver().restore(opened, str(CHECKPOINTS / line["path"]))
         conv2, logits = opened.run(tensors)
     assert_close(logits, expected["train_logits" if training else "infer_logits"], 1e-5)
@@ -119,13 +119,13 @@ def test_old_checkpoints(maker: str, kind: str, training: bool) -> None:
 @old
 @pytest.mark.parametrize("maker", ["tf113", "tf215"])
 def test_training_goes_on_from_an_old_zero_debias(maker: str) -> None:
-    line = about(maker, "zerodebias")
+    line = description(maker, "zerodebias")
     with np.load(CHECKPOINTS / maker / "expected.npz") as arrays:
         x = arrays[f"{line['id']}/x"]
     with session() as opened:
         network(tf.constant(x), True, line["bn_kwargs"])
         tf.train.Saver().restore(opened, str(CHECKPOINTS / line["path"]))
-        held = {each.op.name: each for each in tf.global_variables()}
+        held = {variable.op.name: variable for variable in tf.global_variables()}
         before = opened.run(held)
         opened.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
         after = opened.run(held)

@@ -1,4 +1,4 @@
-"""Checkpoints that are found, and files that are none."""
+"""Paths of checkpoints, and files that are not checkpoints."""
 
 import shutil
 import sys
@@ -61,9 +61,9 @@ def test_slices_are_joined(tmp_path: Path) -> None:
 
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
-        whole = v1.get_variable("a/weights", (5, 3), partitioner=v1.fixed_size_partitioner(2))
+        variable = v1.get_variable("a/weights", (5, 3), partitioner=v1.fixed_size_partitioner(2))
         session.run(v1.global_variables_initializer())
-        expected = session.run(tf.convert_to_tensor(whole))
+        expected = session.run(tf.convert_to_tensor(variable))
         prefix = v1.train.Saver().save(session, str(tmp_path / "model.ckpt"))
     file = open_checkpoint(prefix)
     assert list(file.entries) == ["a/weights"]
@@ -100,8 +100,8 @@ def test_a_file_of_another_checkpoint_is_missing(prefix: Path, tmp_path: Path) -
 
 def test_damaged_and_foreign_files(prefix: Path, tmp_path: Path) -> None:
     data, index = Path(f"{prefix}.data-00000-of-00001"), Path(f"{prefix}.index")
-    whole = data.read_bytes()
-    for damaged in (whole[:10], bytes([whole[0] ^ 1]) + whole[1:]):
+    content = data.read_bytes()
+    for damaged in (content[:10], bytes([content[0] ^ 1]) + content[1:]):
         data.write_bytes(damaged)
         with pytest.raises(ValueError, match="model.ckpt-6 is damaged: a/weights cannot be read"):
             open_checkpoint(prefix).read("a/weights")
@@ -135,15 +135,15 @@ def test_every_damaged_byte_of_an_index_is_an_error_or_does_no_harm(
     prefix: Path, kernel: Array
 ) -> None:
     index = Path(f"{prefix}.index")
-    whole, errors = index.read_bytes(), 0
-    for place in range(0, len(whole), 3):
-        index.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+    content, errors = index.read_bytes(), 0
+    for place in range(0, len(content), 3):
+        index.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
         try:
             np.testing.assert_array_equal(open_checkpoint(prefix).read("a/weights"), kernel)
         except ValueError as error:
             errors += 1
             assert "damaged" in str(error) and "\n" not in str(error)
-    assert errors > len(whole) / 6
+    assert errors > len(content) / 6
 
 
 def test_a_variable_that_is_larger_than_the_files(prefix: Path) -> None:

@@ -1,4 +1,4 @@
-"""Suggestions of `load_checkpoint`: applied as they are written, they load the model right."""
+"""Suggestions of `load_checkpoint`: applied as written, they load the model correctly."""
 
 import ast
 import pickle
@@ -22,7 +22,7 @@ from tests.differentiate import Array
 
 
 def mismatch(prefix: str, model: Any, names: Any = None) -> CheckpointMismatch:
-    """The error; the model is as it was, and the text is short."""
+    """Returns the error; the model must not have changed, and the text must be short."""
     before = values_of(model)
     with pytest.raises(CheckpointMismatch) as caught:
         load_checkpoint(prefix, model, names)
@@ -34,7 +34,7 @@ def mismatch(prefix: str, model: Any, names: Any = None) -> CheckpointMismatch:
 
 
 def applied(prefix: str, model: Any, names: Any = None) -> dict[str, Array]:
-    """The variables of a model that is loaded by the names that stand in the error's text."""
+    """Returns the variables of a model that is loaded by the names in the error's text."""
     error = mismatch(prefix, model, names)
     assert error.solved, error
     (written,) = re.findall(r"^names=(\{.*\})$", str(error), re.MULTILINE)
@@ -53,7 +53,7 @@ SIZES = [(3, 3, 3, 4), (3, 3, 4, 4), (3, 3, 4, 4), (1, 1, 4, 6), (3, 3, 6, 6), (
 
 
 def row(start: int, bias: bool = False) -> tuple[Any, list[str], list[str]]:
-    """A model with the names that Keras gives from the second model on; convolutions and others."""
+    """Builds a model of convolutions and other layers, named as Keras names a second model's."""
     rows: list[Any] = []
     for number, (window, _, _, filters) in enumerate(SIZES, start):
         name = f"conv2d_{number}"
@@ -118,8 +118,8 @@ def test_the_shortcut_of_a_block_is_made_first(tmp_path: Path) -> None:
         for n, name in enumerate(("shortcut", "conv1", "conv2"), 4 + 3 * block):
             pairs[f"conv2d_{n}/kernel"] = f"unit_{block + 1}/{name}/weights"
     error = mismatch(write(tmp_path, file), model)
-    taken = {key: f"{scope}/weights" for key, scope in error.names.items()}
-    assert {key.removesuffix("/kernel"): name for key, name in pairs.items()} == taken
+    suggested = {key: f"{scope}/weights" for key, scope in error.names.items()}
+    assert {key.removesuffix("/kernel"): name for key, name in pairs.items()} == suggested
 
 
 def test_a_shape_comes_before_a_name(tmp_path: Path) -> None:
@@ -254,8 +254,8 @@ def test_what_names_cannot_solve(tmp_path: Path) -> None:
     error = mismatch(write(tmp_path, file), model)
     assert not error.solved and "make it with scale=True" in str(error)
     assert "solve a part of it" in str(error)
-    left = mismatch(str(tmp_path), model, error.names)
-    assert "several scopes" not in str(left) and left.names == {}
+    remaining = mismatch(str(tmp_path), model, error.names)
+    assert "several scopes" not in str(remaining) and remaining.names == {}
 
 
 def test_steps(tmp_path: Path) -> None:
@@ -306,8 +306,8 @@ def test_a_text_has_20_lines_whatever_is_wrong() -> None:
         for index in range(50)
     ]
     for kinds in (1, 2, 5, 12, 20):
-        for each in (1, 3, 50):
-            chosen = [p for p in problems if int(p.kind) < kinds and int(p.text[-2:]) < each]
+        for limit in (1, 3, 50):
+            chosen = [p for p in problems if int(p.kind) < kinds and int(p.text[-2:]) < limit]
             names = {f"{'k' * 700}{index}": None for index in range(30)}
             text = str(CheckpointMismatch("prefix", chosen, names, False, "remark"))
             assert len(text.splitlines()) <= 20 and len(text) < 12_000

@@ -54,11 +54,11 @@ OTHER = {
 
 @cache
 def outcomes() -> dict[str, str | None]:
-    """What went wrong with each test, by class and name."""
-    found: dict[str, str | None] = json.loads(
+    """Returns the failure of each test, by class and name."""
+    outcomes: dict[str, str | None] = json.loads(
         output_of(PROGRAM, folder=Path.cwd()).splitlines()[-1]
     )
-    return found
+    return outcomes
 
 
 def test_all_66_of_batch_norm_pass() -> None:

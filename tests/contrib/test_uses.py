@@ -25,21 +25,21 @@ RATE, STEPS, EPSILON = 0.25, 3, 0.001
 
 
 def outcomes(start: Any, batches: Any) -> list[tuple[Any, Any, int]]:
-    """What two uses in a step may make of an average, which run in any order and side by side.
+    """Returns the possible averages after two uses in a step, in any order or in parallel.
 
     The average, and what the last one to look had seen of it: all, or the first step alone; and
     how many steps that were.
     """
-    found = []
+    states = []
     for one, other in itertools.permutations(batches):
         first = start + RATE * (one - start)
         for seen in (start, first):
-            whole = first + RATE * (other - seen)
-            found += [(whole, whole, 2), (whole, first, 1)]
-    return found
+            full = first + RATE * (other - seen)
+            states += [(full, full, 2), (full, first, 1)]
+    return states
 
 
-def near(*pairs: Any) -> bool:
+def all_close(*pairs: Any) -> bool:
     return all(np.allclose(actual, expected, 1e-5, 1e-6) for actual, expected in pairs)
 
 
@@ -61,8 +61,8 @@ def test_two_uses_in_a_step_with_zero_debias() -> None:
             biased, mean = value("a/a/moving_mean/biased"), value("a/moving_mean")
             assert value("a/a/moving_mean/local_step") == 2 * (step + 1)
             assert any(
-                near((biased, whole), (mean, seen / (1 - (1 - RATE) ** (2 * step + count))))
-                for whole, seen, count in expected
+                all_close((biased, full), (mean, seen / (1 - (1 - RATE) ** (2 * step + count))))
+                for full, seen, count in expected
             )
 
 
@@ -80,7 +80,8 @@ def test_two_uses_in_a_step_with_renorm() -> None:
             expected = outcomes(stddev, deviations)
             stddev, variance = value("a/moving_stddev"), value("a/moving_variance")
             assert any(
-                near((stddev, whole), (variance, seen**2 - EPSILON)) for whole, seen, _ in expected
+                all_close((stddev, full), (variance, seen**2 - EPSILON))
+                for full, seen, _ in expected
             )
 
 

@@ -1,4 +1,4 @@
-"""What `contrib.batch_norm` adds to a graph: variables, operations, collections, losses."""
+"""The variables, operations, collections and losses that `contrib.batch_norm` adds to a graph."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def test_the_names_of_scopes() -> None:
         batch_norm(x, scope=scope)
         scopes = ["BatchNorm", "BatchNorm_1", "own", "outer/BatchNorm", "outer/BatchNorm_1"]
         scopes += ["outer/inner/BatchNorm", "taken"]
-        assert names() == [name for each in scopes for name in added(each, "beta", *MOVING)]
+        assert names() == [name for scope in scopes for name in added(scope, "beta", *MOVING)]
         assert y.op.name.startswith("outer/inner/BatchNorm/")
         assert y.shape.as_list() == [6, 3]
 
@@ -66,8 +66,8 @@ def test_the_variables(arguments: dict[str, Any], own: list[str]) -> None:
         assert sorted(names()) == sorted(names("model_variables")) == sorted(expected)
         affine = [name for name in expected if name[-4:] in ("beta", "amma")]
         assert sorted(names("trainable_variables")) == sorted(affine)
-        assert {each.shape.as_list()[0] for each in tf.global_variables()} == {3}
-        assert {each.dtype.base_dtype for each in tf.global_variables()} == {tf.float32}
+        assert {variable.shape.as_list()[0] for variable in tf.global_variables()} == {3}
+        assert {variable.dtype.base_dtype for variable in tf.global_variables()} == {tf.float32}
 
 
 @pytest.mark.parametrize(("fused", "model"), [(None, False), (True, False), (False, True)], ids=str)
@@ -155,13 +155,13 @@ def test_reuse_of_nothing() -> None:
 )
 def test_variables_collections(collections: Any, held: dict[str, list[str]], reused: bool) -> None:
     with session():
-        for given in (None, collections, collections) if reused else (collections,):
+        for use in (None, collections, collections) if reused else (collections,):
             batch_norm(
                 tf.constant(X),
                 scale=True,
                 scope="a",
                 reuse=tf.AUTO_REUSE,
-                variables_collections=given,
+                variables_collections=use,
             )
         for collection, own in held.items():
             assert names(collection) == added("a", *own)
@@ -174,7 +174,7 @@ def test_outputs_collections() -> None:
         with tf.variable_scope("outer"):
             z = batch_norm(tf.constant(X), outputs_collections=["mine", "yours"])
         other = batch_norm(tf.constant(X), outputs_collections=None)
-        assert [each is y or each is z for each in tf.get_collection("mine")] == [True, True]
+        assert [member is y or member is z for member in tf.get_collection("mine")] == [True, True]
         assert tf.get_collection("yours") == [z]
         assert y.op.type == "Relu"
         assert (y.aliases, z.aliases) == (["BatchNorm"], ["outer/BatchNorm"])
@@ -208,7 +208,7 @@ def test_regularizers(weights: Any) -> None:
 
 
 def test_initializers() -> None:
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "beta": 1.0,
         "gamma": [2.0, 3.0, 4.0],
         "moving_mean": -1.0,
@@ -219,13 +219,16 @@ def test_initializers() -> None:
             tf.constant(X),
             scale=True,
             renorm=True,
-            param_initializers={k: tf.constant_initializer(v) for k, v in given.items()},
+            param_initializers={k: tf.constant_initializer(v) for k, v in options.items()},
         )
         initialize()
-        read = {each.op.name[10:]: opened.run(each).tolist() for each in tf.global_variables()}
+        read = {
+            variable.op.name[10:]: opened.run(variable).tolist()
+            for variable in tf.global_variables()
+        }
     ones = {"moving_stddev": 3.0, "renorm_mean": -1.0, "renorm_stddev": 3.0}
-    full = {**given, **ones}
-    assert read == {name: np.broadcast_to(each, 3).tolist() for name, each in full.items()}
+    full = {**options, **ones}
+    assert read == {name: np.broadcast_to(value, 3).tolist() for name, value in full.items()}
 
 
 @pytest.mark.parametrize(
@@ -246,7 +249,7 @@ def test_two_update_operations(more: dict[str, Any]) -> None:
         flag = tf.placeholder_with_default(True, [])
         batch_norm(tf.constant(X), is_training=flag, decay=0.5, scope="a", **more)
         assert len(updates()) == 2
-        assert {each.op.name.split("/")[0] for each in updates()} == {"a"}
+        assert {update.op.name.split("/")[0] for update in updates()} == {"a"}
         batch_norm(tf.constant(X), **more, updates_collections="mine")
         assert (len(updates()), len(tf.get_collection("mine"))) == (2, 2)
         batch_norm(tf.constant(X), **more, updates_collections=["mine", "yours"])
@@ -344,15 +347,15 @@ def test_partitioners_cut_gamma_and_beta_alone(fed: bool) -> None:
             )
         parts = [f"a/BatchNorm/{name}/part_{k}" for name in ("beta", "gamma") for k in (0, 1)]
         assert sorted(names("trainable_variables")) == parts
-        whole = {f"a/BatchNorm/{name}" for name in (*MOVING, *RENORM)}
+        expected = {f"a/BatchNorm/{name}" for name in (*MOVING, *RENORM)}
         own = {f"a/BatchNorm/a/BatchNorm/moving_mean/{k}" for k in ("biased", "local_step")}
-        assert set(names()) == {*parts, *whole, *own}
-        assert sorted(names("mine")) == sorted([*parts, *whole])
+        assert set(names()) == {*parts, *expected, *own}
+        assert sorted(names("mine")) == sorted([*parts, *expected])
         gradients = tf.gradients(y, tf.trainable_variables(), tf.constant(x))
         initialize()
-        found, sums, _ = opened.run([y, gradients, updates()])
+        actual, sums, _ = opened.run([y, gradients, updates()])
         assert_close(value("a/BatchNorm/moving_mean"), x.mean(0), 1e-5)
     normalized = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-3)
-    assert_close(found, 2 * normalized, 1e-5)
+    assert_close(actual, 2 * normalized, 1e-5)
     assert_close(np.concatenate(sums[:2]), x.sum(0), 1e-5)
     assert_close(np.concatenate(sums[2:]), (normalized * x).sum(0), 1e-5)

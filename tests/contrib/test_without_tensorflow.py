@@ -1,4 +1,4 @@
-"""What of contrib works where TensorFlow is not installed."""
+"""The parts of contrib that work without TensorFlow."""
 
 from pathlib import Path
 

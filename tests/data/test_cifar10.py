@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from batchnorm.data import DataError, cifar10, load
-from tests.data.made import (
+from tests.data.files import (
     CIFAR_BATCHES,
     CIFAR_CLASSES,
     Bytes,
@@ -23,6 +23,8 @@ from tests.data.made import (
     python2,
 )
 
+pytestmark = pytest.mark.no_backend
+
 FOLDER = "cifar-10-batches-py"
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 ROWS, LABELS = cifar_arrays(0)
@@ -30,7 +32,7 @@ ROWS, LABELS = cifar_arrays(0)
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keras's cache, empty and no one else's."""
+    """An empty cache of Keras for one test."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     return tmp_path / "keras" / "datasets"
 

@@ -1,4 +1,4 @@
-"""Every data file, damaged: the same images, or an error that names the file and the remedy."""
+"""Every data file, damaged: the same images, or an error that names the file and the fix."""
 
 import gzip
 import io
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchnorm.data import DataError, Dataset, load, sample
-from tests.data.made import (
+from tests.data.files import (
     CIFAR_BATCHES,
     FASHION_FILES,
     Bytes,
@@ -25,6 +25,8 @@ from tests.data.made import (
     modern,
     python2,
 )
+
+pytestmark = pytest.mark.no_backend
 
 Damage = Callable[[bytes], bytes]
 
@@ -84,7 +86,7 @@ def insert(place: int, extra: bytes) -> Damage:
 
 
 def repeat(place: int, count: int) -> Damage:
-    """What a file has in the place of a part that was lost: the part beside it."""
+    """Repeats a part of a file, and cuts its end to the old length."""
 
     def damage(content: bytes) -> bytes:
         at = place % len(content)
@@ -109,7 +111,7 @@ damages = st.one_of(
 
 
 class Kind(NamedTuple):
-    """A data set in one of its forms.
+    """A data set in one of its file formats.
 
     Attributes:
         write: makes its folder.
@@ -141,15 +143,15 @@ KINDS = {
 }
 
 
-def check(found: Dataset, whole: Dataset, checked: bool) -> None:
-    for split, expected in ((found.train, whole.train), (found.test, whole.test)):
+def check(actual: Dataset, intact: Dataset, checked: bool) -> None:
+    for split, expected in ((actual.train, intact.train), (actual.test, intact.test)):
         if checked:
             np.testing.assert_array_equal(split.images, expected.images)
             np.testing.assert_array_equal(split.labels, expected.labels)
         assert split.images.shape == (len(split.labels), *expected.images.shape[1:])
         assert split.images.dtype == np.uint8 and split.labels.dtype == np.int64
         assert 0 <= split.labels.min() and split.labels.max() < 10
-    assert len(found.classes) == 10 and all(map(str.isprintable, found.classes))
+    assert len(actual.classes) == 10 and all(map(str.isprintable, actual.classes))
 
 
 def refuse(error: DataError, name: str, remedy: str) -> None:
@@ -158,11 +160,11 @@ def refuse(error: DataError, name: str, remedy: str) -> None:
     assert message.isprintable() and len(message) < 1200, message
 
 
-@pytest.mark.parametrize("form", KINDS)
-def test_damaged_files(form: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    kind = KINDS[form]
+@pytest.mark.parametrize("case", KINDS)
+def test_damaged_files(case: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    kind = KINDS[case]
     folder = kind.write(tmp_path_factory.mktemp("data") / "folder")
-    whole = load(kind.name, folder)
+    intact = load(kind.name, folder)
 
     @settings(
         max_examples=120, deadline=10_000, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -173,7 +175,7 @@ def test_damaged_files(form: str, tmp_path_factory: pytest.TempPathFactory) -> N
         content = path.read_bytes()
         path.write_bytes(damage(content))
         try:
-            check(load(kind.name, folder), whole, kind.checked)
+            check(load(kind.name, folder), intact, kind.checked)
         except DataError as error:
             refuse(error, name, kind.remedy)
         finally:

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from batchnorm.data import DataError, fashion_mnist, load
-from tests.data.made import FASHION_FILES, Bytes, fashion_arrays, fashion_folder, idx
+from tests.data.files import FASHION_FILES, Bytes, fashion_arrays, fashion_folder, idx
+
+pytestmark = pytest.mark.no_backend
 
 INSTALLED = Path("/usr/share/datasets/fashion-mnist")
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keras's cache and the system's folder, both empty and no one else's."""
+    """Keras's cache and the system's folder, both empty, for one test."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(fashion_mnist, "SYSTEM", tmp_path / "system")
     return tmp_path / "keras" / "datasets" / "fashion-mnist"
@@ -32,10 +34,10 @@ def replace(folder: Path, name: str, array: Bytes) -> Path:
     return path
 
 
-def seed_of(found: Bytes) -> int:
-    """Which of the made data sets an answer came from."""
+def seed_of(answer: Bytes) -> int:
+    """Returns the seed of the data set that an answer came from."""
     names = [fashion_arrays(seed)[FASHION_FILES[0]][..., None] for seed in range(5)]
-    return next(seed for seed, images in enumerate(names) if np.array_equal(images, found))
+    return next(seed for seed, images in enumerate(names) if np.array_equal(images, answer))
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -151,17 +153,17 @@ def test_downloads_what_is_nowhere(
 
 
 def test_a_failed_download(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    requests = []
 
     def get_file(file: str, origin: str, cache_subdir: str) -> str:
-        asked.append((file, origin, cache_subdir))
+        requests.append((file, origin, cache_subdir))
         raise Exception(f"URL fetch failure on {origin}")
 
     monkeypatch.setattr(keras.utils, "get_file", get_file)
     message = refusal(None)
     file = "train-images-idx3-ubyte.gz"
     address = f"https://storage.googleapis.com/tensorflow/tf-keras-datasets/{file}"
-    assert asked == [(file, address, "datasets/fashion-mnist")]
+    assert requests == [(file, address, "datasets/fashion-mnist")]
     assert message.startswith(f"{address}: found a download that failed (Exception: URL fetch")
     assert str(cache) in message and "data_dir" in message
     assert "`apt-get install dataset-fashion-mnist`" in message

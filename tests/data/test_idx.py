@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from batchnorm.data import DataError, idx
-from tests.data.made import idx as pack
+from tests.data.files import idx as pack
+
+pytestmark = pytest.mark.no_backend
 
 ARRAY = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
-WHOLE = pack(ARRAY)
+CONTENT = pack(ARRAY)
 
 
 def zipped(content: bytes) -> bytes:
@@ -25,61 +27,61 @@ def zipped(content: bytes) -> bytes:
 def refusal(path: Path, content: bytes, rank: int = 3) -> str:
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        idx.read(path, rank, "Mend it.")
+        idx.read(path, rank, "Replace it.")
     message = str(caught.value)
     assert message.startswith(f"{path}: found ")
-    assert message.endswith("Mend it.")
+    assert message.endswith("Replace it.")
     return message
 
 
 @pytest.mark.parametrize("name", ["file.gz", "file"])
 def test_reads_what_was_written(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    path.write_bytes(zipped(WHOLE) if name.endswith(".gz") else WHOLE)
-    found = idx.read(path, 3, "")
-    np.testing.assert_array_equal(found, ARRAY)
-    assert found.dtype == np.uint8 and found.flags.writeable
+    path.write_bytes(zipped(CONTENT) if name.endswith(".gz") else CONTENT)
+    actual = idx.read(path, 3, "")
+    np.testing.assert_array_equal(actual, ARRAY)
+    assert actual.dtype == np.uint8 and actual.flags.writeable
 
 
 def test_any_truncation_is_refused(tmp_path: Path) -> None:
-    for end in range(len(WHOLE)):
-        message = refusal(tmp_path / "file", WHOLE[:end])
+    for end in range(len(CONTENT)):
+        message = refusal(tmp_path / "file", CONTENT[:end])
         assert "cut short" in message
         assert "a header of 16 bytes" in message or "24 for the shape (2, 3, 4)" in message
-    compressed = zipped(WHOLE)
+    compressed = zipped(CONTENT)
     for end in range(len(compressed)):
         refusal(tmp_path / "file.gz", compressed[:end])
 
 
 def test_any_change_of_the_header_is_refused(tmp_path: Path) -> None:
     for place in range(16):
-        for value in set(range(256)) - {WHOLE[place]}:
-            refusal(tmp_path / "file", WHOLE[:place] + bytes([value]) + WHOLE[place + 1 :])
+        for value in set(range(256)) - {CONTENT[place]}:
+            refusal(tmp_path / "file", CONTENT[:place] + bytes([value]) + CONTENT[place + 1 :])
 
 
 def test_any_change_of_a_gzip_file_is_harmless_or_refused(tmp_path: Path) -> None:
-    compressed, path = zipped(WHOLE), tmp_path / "file.gz"
+    compressed, path = zipped(CONTENT), tmp_path / "file.gz"
     for place in range(len(compressed)):
         for flip in (1 << bit for bit in range(8)):
             damaged = bytes([compressed[place] ^ flip])
             path.write_bytes(compressed[:place] + damaged + compressed[place + 1 :])
             try:
-                found = idx.read(path, 3, "Mend it.")
+                actual = idx.read(path, 3, "Replace it.")
             except DataError:
                 continue
-            np.testing.assert_array_equal(found, ARRAY)
+            np.testing.assert_array_equal(actual, ARRAY)
 
 
 def test_trailing_bytes(tmp_path: Path) -> None:
-    message = refusal(tmp_path / "file", WHOLE + b"\n")
+    message = refusal(tmp_path / "file", CONTENT + b"\n")
     assert "trailing bytes: more after the header" in message
     assert "expected 24 for the shape (2, 3, 4)" in message
-    refusal(tmp_path / "file.gz", zipped(WHOLE) + b"more")
-    assert "trailing bytes" in refusal(tmp_path / "file.gz", zipped(WHOLE) + zipped(b"more"))
+    refusal(tmp_path / "file.gz", zipped(CONTENT) + b"more")
+    assert "trailing bytes" in refusal(tmp_path / "file.gz", zipped(CONTENT) + zipped(b"more"))
 
 
 def test_wrong_magic_number(tmp_path: Path) -> None:
-    message = refusal(tmp_path / "file", WHOLE, rank=1)
+    message = refusal(tmp_path / "file", CONTENT, rank=1)
     assert "the magic number 0x00000803" in message
     assert "expected 0x00000801 (unsigned bytes in 1 dimensions)" in message
 
@@ -91,7 +93,7 @@ def test_nothing_in_it(tmp_path: Path) -> None:
 
 
 class Counted(io.BytesIO):
-    """A file that counts what is read from it."""
+    """A file that counts the bytes read from it."""
 
     count = 0
 
@@ -125,7 +127,7 @@ def test_zeros_without_end(tmp_path: Path) -> None:
     start = time.perf_counter()
     zeros = gzip.compress(bytes(10**7), mtime=0)
     refusal(tmp_path / "file.gz", zeros * 300)
-    refusal(tmp_path / "file.gz", gzip.compress(WHOLE) + zeros * 300)
+    refusal(tmp_path / "file.gz", gzip.compress(CONTENT) + zeros * 300)
     assert time.perf_counter() - start < 10
 
 
@@ -142,10 +144,10 @@ def test_a_header_that_claims_too_much(tmp_path: Path) -> None:
 
 
 def test_not_a_gzip_file(tmp_path: Path) -> None:
-    message = refusal(tmp_path / "file.gz", WHOLE)
+    message = refusal(tmp_path / "file.gz", CONTENT)
     assert "cannot be read (BadGzipFile" in message and "expected a whole gzip file" in message
 
 
 def test_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read .*expected a readable file"):
-        idx.read(tmp_path, 3, "Mend it.")
+        idx.read(tmp_path, 3, "Replace it.")

@@ -8,7 +8,9 @@ import pytest
 
 import batchnorm.data
 from batchnorm.data import NAMES, DataError, classes, load
-from tests.data.made import cifar_folder, fashion_folder
+from tests.data.files import cifar_folder, fashion_folder
+
+pytestmark = pytest.mark.no_backend
 
 
 def test_names() -> None:
@@ -52,9 +54,9 @@ def test_a_data_set_shows_its_shapes(tmp_path: Path) -> None:
         "test=Split(images=uint8 (3, 32, 32, 3), labels=int64 (3,)), "
         "classes=['airplane', 'automobile', 'bird', 'cat', ...] of 10)"
     )
-    whole = load("fashion-mnist-sample")
-    assert "(6000, 28, 28, 1)" in repr(whole)
-    many = whole._replace(name="a" * 999, classes=("b" * 999,) * 999)
+    dataset = load("fashion-mnist-sample")
+    assert "(6000, 28, 28, 1)" in repr(dataset)
+    many = dataset._replace(name="a" * 999, classes=("b" * 999,) * 999)
     assert len(repr(many)) < 700
 
 

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from batchnorm.data import DataError, Split, load, sample
-from tests.data.made import fashion_folder
+from tests.data.files import fashion_folder
+
+pytestmark = pytest.mark.no_backend
 
 INSTALLED = Path("/usr/share/datasets/fashion-mnist")
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "make_sample.py"
@@ -80,9 +82,9 @@ def test_size_and_licence() -> None:
 
 @needs_files
 def test_every_picture_is_a_real_one() -> None:
-    part, whole = load("fashion-mnist-sample"), load("fashion-mnist", INSTALLED)
-    assert pictures(part.train) <= pictures(whole.train)
-    assert pictures(part.test) <= pictures(whole.test)
+    part, full = load("fashion-mnist-sample"), load("fashion-mnist", INSTALLED)
+    assert pictures(part.train) <= pictures(full.train)
+    assert pictures(part.test) <= pictures(full.test)
 
 
 @needs_files
@@ -93,8 +95,8 @@ def test_the_tool_makes_the_same_file_again(
     paths = tmp_path / "first.npz", tmp_path / "second.npz"
     for path in paths:
         run_tool(monkeypatch, INSTALLED, path)
-    made = paths[0].read_bytes()
-    assert made == paths[1].read_bytes()
+    content = paths[0].read_bytes()
+    assert content == paths[1].read_bytes()
     with zipfile.ZipFile(paths[0]) as new, zipfile.ZipFile(io.BytesIO(CONTENT)) as old:
         facts = [
             [(member.filename, member.date_time, member.CRC) for member in archive.infolist()]
@@ -103,7 +105,7 @@ def test_the_tool_makes_the_same_file_again(
         assert facts[0] == facts[1]
     # zlib-ng, which some systems have in zlib's place, compresses to other bytes.
     if "ng" not in zlib.ZLIB_RUNTIME_VERSION:
-        assert made == CONTENT
+        assert content == CONTENT
 
 
 @needs_tool
@@ -185,15 +187,15 @@ def test_any_truncation_is_refused() -> None:
 
 def test_any_damage_is_harmless_or_refused() -> None:
     content = pack()
-    whole = sample.parse(content)
+    intact = sample.parse(content)
     for place in range(len(content)):
         damaged = content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :]
         try:
-            found = sample.parse(damaged)
+            actual = sample.parse(damaged)
         except DataError:
             continue
-        np.testing.assert_array_equal(found.train.images, whole.train.images)
-        np.testing.assert_array_equal(found.test.labels, whole.test.labels)
+        np.testing.assert_array_equal(actual.train.images, intact.train.images)
+        np.testing.assert_array_equal(actual.test.labels, intact.test.labels)
 
 
 def test_a_missing_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from batchnorm.data import DataError, unpickle
-from tests.data.made import python2
+from tests.data.files import python2
+
+pytestmark = pytest.mark.no_backend
 
 ROWS = np.arange(6, dtype=np.uint8).reshape(2, 3)
 
 
 class Call:
-    """What pickles as a call of any function."""
+    """An object that pickles as a call of any function."""
 
     def __init__(self, function: Callable[..., object], *arguments: object) -> None:
         self.call = function, arguments
@@ -26,7 +28,7 @@ class Call:
 
 def read(path: Path, content: bytes) -> dict[str, Any]:
     path.write_bytes(content)
-    return unpickle.read(path, "Mend it.")
+    return unpickle.read(path, "Replace it.")
 
 
 def refusal(path: Path, content: bytes) -> str:
@@ -34,7 +36,7 @@ def refusal(path: Path, content: bytes) -> str:
         read(path, content)
     message = str(caught.value)
     assert message.startswith(f"{path}: found a pickle that is refused (")
-    assert message.endswith("of strings, numbers and arrays of integers. Mend it.")
+    assert message.endswith("of strings, numbers and arrays of integers. Replace it.")
     return message
 
 
@@ -44,9 +46,9 @@ def refusal(path: Path, content: bytes) -> str:
 def test_reads_what_numpy_writes(tmp_path: Path, protocol: int, order: Any, dtype: str) -> None:
     array = np.asarray(ROWS.astype(dtype), order=order)
     batch = {b"data": array, "labels": [1, 2], b"names": [b"", b"a"]}
-    found = read(tmp_path / "file", pickle.dumps(batch, protocol))
-    np.testing.assert_array_equal(found.pop("data"), ROWS)
-    assert found == {"labels": [1, 2], "names": [b"", b"a"]}
+    actual = read(tmp_path / "file", pickle.dumps(batch, protocol))
+    np.testing.assert_array_equal(actual.pop("data"), ROWS)
+    assert actual == {"labels": [1, 2], "names": [b"", b"a"]}
 
 
 @pytest.mark.parametrize("old", ["core", "_core"])
@@ -70,16 +72,16 @@ def test_reads_both_names_of_numpys_core(tmp_path: Path, protocol: int, old: str
 def test_the_made_python_2_pickle_is_a_true_one() -> None:
     # NumPy moved its core and warns about the name that old files hold.
     content = python2(ROWS, [4, 2]).replace(b"numpy.core.", b"numpy._core.")
-    found = pickle.loads(content, encoding="bytes")
-    np.testing.assert_array_equal(found[b"data"], ROWS)
-    assert found[b"labels"] == [4, 2]
+    actual = pickle.loads(content, encoding="bytes")
+    np.testing.assert_array_equal(actual[b"data"], ROWS)
+    assert actual[b"labels"] == [4, 2]
 
 
 def test_reads_python_2(tmp_path: Path) -> None:
-    found = read(tmp_path / "file", python2(ROWS, [4, 2]))
-    np.testing.assert_array_equal(found["data"], ROWS)
-    assert found["data"].flags.writeable
-    assert found["labels"] == [4, 2]
+    actual = read(tmp_path / "file", python2(ROWS, [4, 2]))
+    np.testing.assert_array_equal(actual["data"], ROWS)
+    assert actual["data"].flags.writeable
+    assert actual["labels"] == [4, 2]
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
@@ -152,7 +154,7 @@ def test_forged_programs_are_refused(tmp_path: Path, program: bytes, fault: str)
 
 
 def deep(value: bytes, wrap: bytes, levels: int) -> bytes:
-    """A value that holds the one before twice, so often: a few bytes for 2**levels items."""
+    """Nests a value in itself twice at each level: a few bytes for 2**levels items."""
     steps = (wrap % (bytes([n]), bytes([n]), bytes([n + 1])) for n in range(levels))
     return value + b"q\0" + b"".join(steps)
 
@@ -237,7 +239,9 @@ def test_a_pickle_leaves_no_trace(tmp_path: Path) -> None:
     # It borrows `_codecs.encode` and sets an attribute of it.
     program = b"c_codecs\nencode\n}X\x05\x00\x00\x00traceK\x01sb0}."
     assert "it sets the state of a function" in refusal(tmp_path / "file", b"\x80\x02" + program)
-    assert not any(vars(make) for make in unpickle._KNOWN.values() if not isinstance(make, type))
+    assert not any(
+        vars(make) for make in unpickle._REPLACEMENTS.values() if not isinstance(make, type)
+    )
 
 
 @pytest.mark.parametrize("write", [pickle.dumps, lambda batch: python2(ROWS, [1, 2])])
@@ -256,4 +260,4 @@ def test_wrong_amount_of_data(tmp_path: Path) -> None:
 
 def test_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="IsADirectoryError|PermissionError"):
-        unpickle.read(tmp_path, "Mend it.")
+        unpickle.read(tmp_path, "Replace it.")

@@ -1,13 +1,13 @@
-"""TensorFlow's kernel: every way that it goes, by size, against the float64 oracle."""
+"""TensorFlow's kernel: every path, by size, against the float64 oracle."""
 
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import pytest
 
 from batchnorm import Ghost, Renorm, batch_norm, kernels
+from batchnorm.stages.plan import plan_of
 from tests import oracle
 from tests.compare import assert_close
 from tests.differentiate import BACKEND, MODES, Array, compiled, gradients, tensors, to_numpy
@@ -18,10 +18,7 @@ if BACKEND != "tensorflow":
 import tensorflow as tf
 
 from batchnorm.kernels import reference
-
-# The package has a function of that name.
-layouts = import_module("batchnorm.kernels.tensorflow.layout")
-sums = import_module("batchnorm.kernels.tensorflow.sums")
+from batchnorm.kernels.tensorflow.cpu import layout, sums, totals
 
 # Shape and axis: wide, lanes, narrow ones that make none, channels first, rows without inside.
 SHAPES = {
@@ -42,17 +39,19 @@ TRAIN = reference.train
 
 @pytest.fixture(params=["small", "big"], autouse=True)
 def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Inputs that are taken for large ones go by conditions, XLA, and a few rows at a time."""
+    """Runs each test on small and large paths: conditions, XLA, a few rows at a time."""
+    layout.layout_of.cache_clear()  # a layout computes such facts once
     if request.param == "big":
-        monkeypatch.setattr(layouts, "_BIG", 0)
-        monkeypatch.setattr(layouts, "PIECE", 200)
-        monkeypatch.setattr(sums, "PIECE", 200)
+        monkeypatch.setattr(layout, "_BIG", 0)
+        for module in (layout, sums, totals):
+            monkeypatch.setattr(module, "PIECE", 200)
     yield request.param
+    layout.layout_of.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def native(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel is what is tested: the reference must not serve in its place."""
+    """Fails a test in which the reference serves in the kernel's place."""
 
     def refuse(*arguments: Any) -> Any:
         raise AssertionError("the reference was asked")
@@ -60,8 +59,8 @@ def native(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "train", refuse)
 
 
-def made(name: str, mean: float) -> tuple[Array, Array, Array, Array]:
-    """x, dy, gamma and beta."""
+def inputs_of(name: str, mean: float) -> tuple[Array, Array, Array, Array]:
+    """Returns x, dy, gamma and beta."""
     shape, axis = SHAPES[name]
     random, channels = np.random.default_rng(0), shape[axis]
     x = random.normal(size=shape) + mean
@@ -77,7 +76,7 @@ def check(
     name: str, mode: str, mean: float, options: dict[str, Any], exact: dict[str, Any]
 ) -> None:
     """Compares y, the state and the gradients with the oracle's."""
-    x, dy, gamma, beta = made(name, mean)
+    x, dy, gamma, beta = inputs_of(name, mean)
     axis, before = SHAPES[name][1], state(len(gamma))
     if "renorm" in options:
         before |= {"moving_stddev": tf.ones(len(gamma))}
@@ -92,17 +91,17 @@ def check(
     def step(x: Any, gamma: Any, beta: Any) -> Any:
         return batch_norm(x, before, gamma, beta, training=True, axis=axis, **options)
 
-    given = tensors([x, gamma, beta], "float32")
-    y, new = compiled(step, mode)(*given)
+    inputs = tensors([x, gamma, beta], "float32")
+    y, new = compiled(step, mode)(*inputs)
     numbers = {key: to_numpy(value) for key, value in before.items()}
     expected = oracle.step(x, numbers, gamma, beta, axis=axis, **settings)
     assert_close(to_numpy(y), expected.y, 1e-5)
     for key, value in expected.state.items():
         assert_close(to_numpy(new[key]), value, 1e-5)
     loss = compiled(lambda *a: tf.reduce_sum(step(*a)[0] * dy), mode)
-    found = gradients(loss, *given)
-    wanted: Any = oracle.step_gradients(x, dy, numbers, gamma, beta, axis=axis, **settings)
-    for actual, value in zip(found, wanted, strict=True):
+    actual_gradients = gradients(loss, *inputs)
+    exact_gradients: Any = oracle.step_gradients(x, dy, numbers, gamma, beta, axis=axis, **settings)
+    for actual, value in zip(actual_gradients, exact_gradients, strict=True):
         # Of dgamma the error is that of the terms, of which there are as many as positions.
         assert_close(to_numpy(actual), value, 2e-5 * max(1.0, float(np.abs(value).max())))
 
@@ -138,7 +137,7 @@ def test_slots(name: str, mode: str, slot: str) -> None:
 @pytest.mark.parametrize("name", ["wide", "lanes", "first", "many rows"])
 def test_second_derivatives(name: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "train", TRAIN)  # whose they are
-    x, dy, gamma, beta = made(name, 0.5)
+    x, dy, gamma, beta = inputs_of(name, 0.5)
     axis, before = SHAPES[name][1], state(len(gamma))
     native = kernels.KERNELS
 
@@ -149,11 +148,11 @@ def test_second_derivatives(name: str, mode: str, monkeypatch: pytest.MonkeyPatc
             loss = tf.reduce_sum(y * dy)
         return tf.reduce_sum(tape.gradient(loss, x) ** 2)
 
-    found = []
-    for used in (native, (reference,)):
-        monkeypatch.setattr(kernels, "KERNELS", used)
-        found.append(gradients(compiled(penalty, mode), *tensors([x, gamma], "float32")))
-    for actual, expected in zip(*found, strict=True):
+    results = []
+    for choice in (native, (reference,)):
+        monkeypatch.setattr(kernels, "KERNELS", choice)
+        results.append(gradients(compiled(penalty, mode), *tensors([x, gamma], "float32")))
+    for actual, expected in zip(*results, strict=True):
         size = float(np.abs(to_numpy(expected)).max())
         assert_close(to_numpy(actual), to_numpy(expected), 2e-5 * max(1.0, size))
 
@@ -162,7 +161,7 @@ def test_second_derivatives(name: str, mode: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("name", ["lanes", "first"])
 def test_forward_mode(name: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "train", TRAIN)  # whose second derivatives they are
-    x, dy, gamma, beta = made(name, 0.5)
+    x, dy, gamma, beta = inputs_of(name, 0.5)
     axis, before = SHAPES[name][1], state(len(gamma))
     tangent = np.random.default_rng(4).normal(size=x.shape).astype("float32")
     primal = tf.constant(x)
@@ -196,21 +195,21 @@ def test_forward_mode(name: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("hidden", [np.nan, np.inf, 1e30])
-def test_what_is_hidden_does_not_leak(hidden: float) -> None:
-    x, dy, gamma, beta = made("wide", 0.5)
+def test_hidden_values_do_not_leak(hidden: float) -> None:
+    x, dy, gamma, beta = inputs_of("wide", 0.5)
     weights = np.ones(x.shape[:3], "float32")
     weights[2, 1] = 0
     clean, x[2, 1] = x.copy(), hidden
-    given = tensors([x, gamma, beta], "float32")
-    y, new = batch_norm(given[0], state(64), *given[1:], training=True, mask=weights)
+    inputs = tensors([x, gamma, beta], "float32")
+    y, new = batch_norm(inputs[0], state(64), *inputs[1:], training=True, mask=weights)
     expected = oracle.batch_norm(clean, gamma, beta, weights=weights)
     assert_close(to_numpy(y)[weights > 0], expected.y[weights > 0], 1e-5)
     assert_close(to_numpy(new["moving_variance"]), expected.moving_variance, 1e-5)
 
 
 @pytest.mark.parametrize("name", ["wide", "lanes", "first"])
-def test_a_batch_that_is_not_known_may_be_empty(name: str) -> None:
-    x, (_, axis) = made(name, 0.5)[0], SHAPES[name]
+def test_a_batch_of_unknown_size_may_be_empty(name: str) -> None:
+    x, (_, axis) = inputs_of(name, 0.5)[0], SHAPES[name]
     channels = x.shape[axis]
     function = tf.function(
         lambda x: batch_norm(x, state(channels), training=True, axis=axis),
@@ -223,5 +222,5 @@ def test_a_batch_that_is_not_known_may_be_empty(name: str) -> None:
 
 
 @pytest.mark.parametrize("shape, axis", [((4,), 0), ((2, 3, 4, 5), 2), ((2, 3, 4), (1, 2))])
-def test_what_is_left_to_the_reference(shape: tuple[int, ...], axis: int) -> None:
-    assert layouts.layout(kernels.plan(shape, axis, "float32")) is None
+def test_plans_without_a_layout(shape: tuple[int, ...], axis: int) -> None:
+    assert layout.layout_of(plan_of(shape, axis, "float32")) is None

@@ -1,4 +1,4 @@
-"""Inference on TensorFlow: each form that it takes, what a graph holds, and all derivatives."""
+"""Inference on TensorFlow: its paths, the operations of a graph, and all derivatives."""
 
 import itertools
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from batchnorm import BatchNormalization, batch_norm, kernels
+from batchnorm.stages import placement
 from tests import oracle
 from tests.compare import assert_close
 from tests.differentiate import BACKEND, MODES, Array, compiled, gradients, tensors, to_numpy
@@ -18,7 +19,7 @@ if BACKEND != "tensorflow":
 import tensorflow as tf
 
 from batchnorm.kernels import reference
-from batchnorm.kernels.tensorflow import inference
+from batchnorm.kernels.tensorflow.cpu import inference
 
 SHAPES: dict[str, tuple[tuple[int, ...], int | tuple[int, ...]]] = {
     "images": ((6, 4, 5, 64), -1),
@@ -35,7 +36,7 @@ DERIVATIVES = ["images", "volumes", "sequence", "channels first"]
 
 
 def arguments(name: str, mean: float, dtype: str = "float32") -> list[Array]:
-    """x, the moving mean and variance, gamma and beta."""
+    """Returns x, the moving mean and variance, gamma and beta."""
     shape, axis = SHAPES[name]
     axes = [a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))]
     vector = [size if i in axes else 1 for i, size in enumerate(shape)]
@@ -71,21 +72,21 @@ def test_output(mode: str, name: str, mean: float, monkeypatch: pytest.MonkeyPat
     if "big" in mode:
         monkeypatch.setattr(inference, "_BIG", 0)
     values = arguments(name, mean)
-    x, *others = tensors(values, "float32")
+    x, *parameters = tensors(values, "float32")
     # The statistics are constants of the graph.
-    y = compiled(lambda x: infer(name, x, *others), mode.split(",")[0])(x)
+    y = compiled(lambda x: infer(name, x, *parameters), mode.split(",")[0])(x)
     assert_close(to_numpy(y), expected(name, values), 1e-5)
 
 
 @pytest.mark.parametrize("mean", [0.5, 1e6])
 @pytest.mark.parametrize("name", SHAPES)
-def test_sizes_that_are_not_known(name: str, mean: float) -> None:
+def test_unknown_sizes(name: str, mean: float) -> None:
     shape, axis = SHAPES[name]
     axes = [a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))]
     sizes = [size if i in axes else None for i, size in enumerate(shape)]
     values = arguments(name, mean)
-    x, *others = tensors(values, "float32")
-    variables = [tf.Variable(value) for value in others]
+    x, *parameters = tensors(values, "float32")
+    variables = [tf.Variable(value) for value in parameters]
     signature = [tf.TensorSpec(sizes)]
     function = tf.function(lambda x: infer(name, x, *variables), input_signature=signature)
     assert_close(to_numpy(function(x)), expected(name, values), 1e-5)
@@ -120,7 +121,7 @@ def test_statistics_that_change_after_the_graph_is_written() -> None:
     assert_close(to_numpy(function(values[0])), expected("images", values), 1e-5)
 
 
-def test_variables_of_a_function_that_are_not_set_yet() -> None:
+def test_variables_that_a_function_makes() -> None:
     variables: list[Any] = []
 
     def normalized(x: Any) -> Any:
@@ -143,19 +144,19 @@ def test_samples_of_their_own_affine_step(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("gamma, beta", [(None, None), (2.0, None), (None, -1.0)])
-def test_numbers_and_nothing(mode: str, gamma: float | None, beta: float | None) -> None:
+def test_numbers_and_defaults(mode: str, gamma: float | None, beta: float | None) -> None:
     x, center, square, *_ = values = arguments("images", 0.5)
-    given = tensors(values[:3], "float32")
-    y = compiled(lambda *a: infer("images", *a, gamma, beta), mode)(*given)
+    inputs = tensors(values[:3], "float32")
+    y = compiled(lambda *a: infer("images", *a, gamma, beta), mode)(*inputs)
     exact = oracle.batch_norm(x, gamma, beta, center, square, training=False).y
     assert_close(to_numpy(y), exact, 1e-5)
 
 
 def test_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "on_cpu", lambda: False)
+    monkeypatch.setattr(placement, "_devices", lambda: "gpu")
     values = arguments("images", 0.5)
-    x, *others = tensors(values)
-    function = tf.function(lambda x: infer("images", x, *others)).get_concrete_function(x)
+    x, *parameters = tensors(values)
+    function = tf.function(lambda x: infer("images", x, *parameters)).get_concrete_function(x)
     kinds = {operation.type for operation in function.graph.get_operations()}
     assert "FusedBatchNormV3" not in kinds and "Sub" not in kinds
     assert_close(to_numpy(function(x)), expected("images", values), 1e-5)
@@ -171,7 +172,7 @@ def test_float64(name: str, mode: str) -> None:
 
 
 def slopes(values: list[Array], dy: Array) -> list[Array]:
-    """The gradients of sum(y * dy), in float64."""
+    """Returns the gradients of sum(y * dy), in float64."""
     x, center, square, gamma, _ = (array.astype("float64") for array in values)
     inverse = 1 / np.sqrt(square + 1e-3)
     axes = tuple(range(x.ndim - 1))
@@ -193,11 +194,11 @@ def test_gradients(name: str, mode: str, mean: float, monkeypatch: pytest.Monkey
     values = arguments(name, mean)
     dy = np.random.default_rng(2).normal(0.5, 1, values[0].shape)
 
-    def loss(*given: Any) -> Any:
-        return tf.reduce_sum(infer(name, *given) * tf.constant(dy, "float32"))
+    def loss(*inputs: Any) -> Any:
+        return tf.reduce_sum(infer(name, *inputs) * tf.constant(dy, "float32"))
 
-    found = gradients(compiled(loss, mode.split(",")[0]), *tensors(values, "float32"))
-    for actual, exact in zip(found, slopes(values, dy), strict=True):
+    actual_gradients = gradients(compiled(loss, mode.split(",")[0]), *tensors(values, "float32"))
+    for actual, exact in zip(actual_gradients, slopes(values, dy), strict=True):
         relative(actual, exact)
 
 
@@ -207,16 +208,16 @@ def test_second_derivatives(name: str, mode: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(inference, "_BIG", 0)
     values = arguments(name, 0.5)
 
-    def penalty(*given: Any) -> Any:
+    def penalty(*inputs: Any) -> Any:
         with tf.GradientTape() as tape:
-            tape.watch(given)
-            loss = tf.reduce_sum(infer(name, *given) ** 3)
-        return sum(tf.reduce_sum(slope**2) for slope in tape.gradient(loss, given))
+            tape.watch(inputs)
+            loss = tf.reduce_sum(infer(name, *inputs) ** 3)
+        return sum(tf.reduce_sum(slope**2) for slope in tape.gradient(loss, inputs))
 
-    found = gradients(compiled(penalty, mode.split(",")[0]), *tensors(values, "float32"))
+    actual_gradients = gradients(compiled(penalty, mode.split(",")[0]), *tensors(values, "float32"))
     monkeypatch.setattr(kernels, "KERNELS", (reference,))
     exact = gradients(compiled(penalty, "graph"), *tensors(values, "float64"))
-    for actual, value in zip(found, exact, strict=True):
+    for actual, value in zip(actual_gradients, exact, strict=True):
         relative(actual, to_numpy(value))
 
 
@@ -229,36 +230,36 @@ def test_forward_mode(name: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> 
     random = np.random.default_rng(3)
     directions = [random.normal(size=array.shape).astype("float32") for array in values]
 
-    def tangent(*given: Any) -> Any:
-        with tf.autodiff.ForwardAccumulator(list(given), tensors(directions)) as accumulator:
-            y = infer(name, *given)
+    def tangent(*inputs: Any) -> Any:
+        with tf.autodiff.ForwardAccumulator(list(inputs), tensors(directions)) as accumulator:
+            y = infer(name, *inputs)
         return accumulator.jvp(y)
 
-    found = compiled(tangent, mode.split(",")[0])(*tensors(values))
+    actual_gradients = compiled(tangent, mode.split(",")[0])(*tensors(values))
     # <dy, J v> is <J' dy, v>, for any dy.
     dy = random.normal(size=values[0].shape)
     back = zip(slopes(values, dy), directions, strict=True)
-    assert_close(np.sum(dy * to_numpy(found)), sum(np.sum(a * b) for a, b in back), 1e-5)
+    assert_close(np.sum(dy * to_numpy(actual_gradients)), sum(np.sum(a * b) for a, b in back), 1e-5)
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_vectorized_map(mode: str) -> None:
     values = arguments("images", 0.5)
-    x, *others = tensors(values)
+    x, *parameters = tensors(values)
 
     def slope(sample: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(sample)
-            y = infer("images", sample[None], *others)
+            y = infer("images", sample[None], *parameters)
         return y[0], tape.gradient(y, sample)
 
     mapped: Callable[..., Any] = compiled(lambda x: tf.vectorized_map(slope, x), mode)
     y, dx = mapped(x)
     assert_close(to_numpy(y), expected("images", values), 1e-5)
     assert_close(to_numpy(dx), slopes(values, np.ones(x.shape))[0], 1e-5)
-    scales = tf.stack([others[2], 2 * others[2]])
+    scales = tf.stack([parameters[2], 2 * parameters[2]])
     both = tf.vectorized_map(
-        lambda gamma: infer("images", x, *others[:2], gamma, others[3]), scales
+        lambda gamma: infer("images", x, *parameters[:2], gamma, parameters[3]), scales
     )
     values[3] = 2 * values[3]
     assert_close(to_numpy(both[1]), expected("images", values), 1e-5)
@@ -266,10 +267,10 @@ def test_vectorized_map(mode: str) -> None:
 
 def test_jacobian() -> None:
     values = arguments("sequence", 0.5)
-    x, *others = tensors(values)
+    x, *parameters = tensors(values)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = tf.function(lambda x: infer("sequence", x, *others))(x)
+        y = tf.function(lambda x: infer("sequence", x, *parameters))(x)
     jacobian = to_numpy(tape.batch_jacobian(y, x)).reshape(6, 36, 36)
     exact = slopes(values, np.ones(x.shape))[0].reshape(6, 36)
     assert_close(jacobian, np.eye(36) * exact[:, None], 1e-5)

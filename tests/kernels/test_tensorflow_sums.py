@@ -1,7 +1,6 @@
 """Sums of TensorFlow's kernel around their thresholds, on terms that drift where they are many."""
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,7 @@ if BACKEND != "tensorflow":
 
 import tensorflow as tf
 
-layouts = import_module("batchnorm.kernels.tensorflow.layout")
-sums = import_module("batchnorm.kernels.tensorflow.sums")
+from batchnorm.kernels.tensorflow.cpu import sums
 
 ROWS = (1, 63, 255, 256, 257, 1009, 3136, 4095, 4096, 4097, 50_000)
 DRIFT = 2.5e-6  # of equal terms; that of a product of 257 is 4e-6, that of 4,096 2e-5
@@ -31,7 +29,7 @@ def constant(rows: int, width: int) -> Array:
     return np.broadcast_to(values, (rows, width))
 
 
-def drift(actual: Any, terms: Array, axis: int, weights: Array | None = None) -> float:
+def drift_of(actual: Any, terms: Array, axis: int, weights: Array | None = None) -> float:
     exact = (terms * (1.0 if weights is None else weights.astype("float64"))).sum(
         axis, dtype="float64"
     )
@@ -44,8 +42,8 @@ def test_columns(rows: int, width: int) -> None:
     terms = constant(rows, width)
     weights = np.random.default_rng(1).uniform(1, 2, (rows, 1)).astype("float32")
     matrix = tf.constant(terms)
-    assert drift(sums.column_sums(matrix), terms, 0) <= DRIFT
-    assert drift(sums.column_sums(matrix, tf.constant(weights)), terms, 0, weights) <= DRIFT
+    assert drift_of(sums.column_sums(matrix), terms, 0) <= DRIFT
+    assert drift_of(sums.column_sums(matrix, tf.constant(weights)), terms, 0, weights) <= DRIFT
 
 
 @pytest.mark.parametrize("width", [1, 64])
@@ -55,13 +53,13 @@ def test_columns_of_unknown_length(width: int) -> None:
     )
     for rows in ROWS:
         terms = constant(rows, width)
-        assert drift(function(tf.constant(terms)), terms, 0) <= DRIFT
+        assert drift_of(function(tf.constant(terms)), terms, 0) <= DRIFT
     assert to_numpy(function(tf.zeros((0, width)))).tolist() == [0.0] * width
 
 
 @pytest.mark.parametrize("rows", [255, 256, 257, 511, 512, 513, 1024, 1300])
-@pytest.mark.parametrize("known", [True, False])
-def test_columns_in_pieces(rows: int, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("static", [True, False])
+def test_columns_in_pieces(rows: int, static: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sums, "PIECE", 1)  # then a piece has 256 rows
     random = np.random.default_rng(0)
     terms, origin = random.normal(size=(rows, 5)), random.normal(size=(1, 5))
@@ -70,7 +68,7 @@ def test_columns_in_pieces(rows: int, known: bool, monkeypatch: pytest.MonkeyPat
     def total(terms: Any, origin: Any, weights: Any) -> Any:
         return sums.column_sums_of(tf.math.squared_difference, [terms, origin], weights)
 
-    size = rows if known else None
+    size = rows if static else None
     signature = [tf.TensorSpec(shape, tf.float64) for shape in ((size, 5), (1, 5), (size, 1))]
     function: Any = tf.function(total, input_signature=signature, autograph=False)
     expected = ((terms - origin) ** 2 * weights).sum(0)
@@ -78,13 +76,13 @@ def test_columns_in_pieces(rows: int, known: bool, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("length", [1, 49, 64, 65, 97, 131, 361, 3136, 50_000])
-def test_positions(length: int) -> None:
+def test_parts(length: int) -> None:
     terms = np.stack([constant(length, 5), constant(length, 5)[:, ::-1]])
     weights = np.random.default_rng(1).uniform(1, 2, (2, length, 1)).astype("float32")
     values = tf.constant(terms)
-    assert drift(sums.position_sums(values), terms, 1) <= 2 * DRIFT
-    weighted = sums.position_sums(values, tf.constant(weights))
-    assert drift(weighted, terms, 1, weights) <= 2 * DRIFT
+    assert drift_of(sums.part_sums(values), terms, 1) <= 2 * DRIFT
+    weighted = sums.part_sums(values, tf.constant(weights))
+    assert drift_of(weighted, terms, 1, weights) <= 2 * DRIFT
 
 
 SHAPES = [(257, 3), (3000, 64), (4097, 40), (64, 7, 7, 64), (2, 45, 46, 33)]
@@ -96,9 +94,11 @@ KINDS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-@pytest.mark.parametrize("shape, known", [(shape, True) for shape in SHAPES] + [(SHAPES[3], False)])
+@pytest.mark.parametrize(
+    "shape, static", [(shape, True) for shape in SHAPES] + [(SHAPES[3], False)]
+)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_batch(shape: tuple[int, ...], kind: str, known: bool) -> None:
+def test_a_batch(shape: tuple[int, ...], kind: str, static: bool) -> None:
     channels = shape[-1]
     if kind == "mostly equal":
         shape = (4 * shape[0], *shape[1:])
@@ -115,7 +115,7 @@ def test_a_batch(shape: tuple[int, ...], kind: str, known: bool) -> None:
             y, _ = batch_norm(x, state, gamma, beta, training=True)
         return y, *tape.gradient(y, inputs, dy)
 
-    if not known:
+    if not static:
         spec = tf.TensorSpec((*[None] * (len(shape) - 1), channels))
         step = tf.function(step, input_signature=[spec, spec], autograph=False)
     y, dx, dgamma, dbeta = map(to_numpy, step(tf.constant(x), tf.constant(dy)))
@@ -157,11 +157,11 @@ def test_unknown_sizes_with_weights(axis: int, weighing: str) -> None:
         assert y.shape[0] == 0 and to_numpy(new["moving_mean"]).tolist() == [0.0] * channels
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_constants_whose_squares_overflow(known: bool) -> None:
+@pytest.mark.parametrize("static", [True, False])
+def test_constants_whose_squares_overflow(static: bool) -> None:
     for rows in (3, 7, 300, 5000):
         x = tf.constant(np.tile(np.array([1e27, -1e30, 1.2e34], "float32"), (rows, 1))[:, None])
-        spec = tf.TensorSpec(x.shape if known else (None, None, 3))
+        spec = tf.TensorSpec(x.shape if static else (None, None, 3))
         state = {name: tf.fill((3,), value) for name, value in STATE.items()}
         beta = tf.constant([0.5, 0.25, 2.0])
         function = tf.function(

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from batchnorm import Exponential, Ghost, Renorm, batch_norm
-from batchnorm.kernels import choose, plan, reference
+from batchnorm.kernels import choose, reference
+from batchnorm.stages.plan import plan_of
 from tests import oracle
 from tests.compare import assert_close
 from tests.differentiate import to_numpy
@@ -46,27 +47,27 @@ LARGE = (0.1, 3.5, 100.0, 1e6, -123456.7)
 
 @pytest.fixture
 def native(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is left to the reference."""
+    """Fails a test in which the reference serves in the kernel's place."""
 
     def refused(*arguments: Any, **options: Any) -> Any:
-        raise AssertionError("the reference was asked")
+        raise AssertionError("the reference was called")
 
     monkeypatch.setattr(reference, "train", refused)
     monkeypatch.setattr(reference, "infer", refused)
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the reference was asked for."""
+def reference_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the reference's functions that were called, in order."""
     calls: list[str] = []
     for name in ("train", "infer"):
 
-        def noted(*arguments: Any, name: str, of: Callable[..., Any], **options: Any) -> Any:
+        def noted(*arguments: Any, name: str, function: Callable[..., Any], **options: Any) -> Any:
             calls.append(name)
-            return of(*arguments, **options)
+            return function(*arguments, **options)
 
-        of = getattr(reference, name)
-        monkeypatch.setattr(reference, name, functools.partial(noted, name=name, of=of))
+        function = getattr(reference, name)
+        monkeypatch.setattr(reference, name, functools.partial(noted, name=name, function=function))
     return calls
 
 
@@ -104,47 +105,47 @@ def check(
     options: dict[str, Any] = {"axis": axis, "statistics": statistics, "renorm": renorm, **weights}
     moving = Exponential(0.9)
     y, new = batch_norm(leaves[0], state, *leaves[1:3], training=True, moving=moving, **options)
-    found = torch.autograd.grad(y, leaves, torch.tensor(dy).to(y.dtype))
+    actual_gradients = torch.autograd.grad(y, leaves, torch.tensor(dy).to(y.dtype))
     ghost = None if statistics is None else (statistics.size, statistics.strided)
     limits = None if renorm is None else (renorm.rmin, renorm.rmax, renorm.dmax, 0.1)
     exact: dict[str, Any] = {"axis": axis, "ghost": ghost, "renorm": limits, "rate": 0.1}
     exact["weights"] = next(iter(weights.values()), None)
     values = [to_numpy(value).astype("float64") for value in (leaves[0].double(), *leaves[1:])]
-    known = {name: to_numpy(value) for name, value in state.items()}
-    step = oracle.step(values[0], known, *values[1:], **exact)
+    initial_state = {name: to_numpy(value) for name, value in state.items()}
+    step = oracle.step(values[0], initial_state, *values[1:], **exact)
     shown = np.isfinite(values[0])
     assert_close(np.where(shown, to_numpy(y), 0), np.where(shown, step.y, 0), tolerance)
     for name, value in step.state.items():
         assert_close(to_numpy(new[name]), value, tolerance)
     dy = np.where(shown, dy, 0)
-    gradients = oracle.step_gradients(values[0], dy, known, *values[1:], **exact)
-    # Sums of so much cannot be better, where the terms are 0 in the end.
+    expected_gradients = oracle.step_gradients(values[0], dy, initial_state, *values[1:], **exact)
+    # A sum is no more accurate than its terms, even where it cancels to 0.
     sizes = [1.0, *[max(1.0, 0.1 * float(np.abs(dy).sum()) / channels)] * 2]
-    for actual, expected, size in zip(found, gradients, sizes, strict=True):
+    for actual, expected, size in zip(actual_gradients, expected_gradients, sizes, strict=True):
         assert expected is not None and actual.dtype in (x.dtype, getattr(torch, wide))
         size = max(size, float(np.abs(expected).max()))
         assert_close(to_numpy(actual.double()) / size, expected / size, tolerance)
 
 
 def digits(x: Array, dy: Array) -> None:
-    """Compares with the oracle, gradients with the sizes of what they are made of."""
+    """Compares with the oracle: gradients relative to the sizes of their terms."""
     leaves = [torch.tensor(v).requires_grad_() for v in (x, drawn(x.shape[-1:], 1.0, 1))]
     leaves.append(torch.zeros(x.shape[-1]).requires_grad_())
     state = {"moving_mean": torch.zeros(x.shape[-1]), "moving_variance": torch.ones(x.shape[-1])}
     y, _ = batch_norm(leaves[0], state, *leaves[1:], training=True)
-    found = [to_numpy(v) for v in torch.autograd.grad(y, leaves, torch.tensor(dy))]
+    actual_gradients = [to_numpy(v) for v in torch.autograd.grad(y, leaves, torch.tensor(dy))]
     gamma, axes = to_numpy(leaves[1]), tuple(range(x.ndim - 1))
     expected = oracle.batch_norm(x, gamma)
     assert_close(to_numpy(y), expected.y, 1e-5)
     exact = oracle.gradients(x, dy, gamma)
-    # What dx is the difference of, where it is 0 but for rounding.
+    # The terms of dx, which cancel where it is 0 but for rounding.
     parts = np.abs(dy).max(axes) * np.abs(gamma) / np.sqrt(expected.variance + 1e-3)
     size = np.maximum(np.abs(exact.dx).max(axes), 0.01 * parts)
-    assert_close(found[0] / size, exact.dx / size, 1e-5)
+    assert_close(actual_gradients[0] / size, exact.dx / size, 1e-5)
     dy = dy.astype("float64")
     for actual, right, terms in (
-        (found[1], exact.dgamma, dy * expected.y / gamma),
-        (found[2], exact.dbeta, dy),
+        (actual_gradients[1], exact.dgamma, dy * expected.y / gamma),
+        (actual_gradients[2], exact.dbeta, dy),
     ):
         size = np.sqrt((terms**2).sum(axes)) + 1e-2 * np.abs(right)  # of a sum, its last digit
         assert_close(actual / size, right / size, 1e-5)
@@ -220,8 +221,8 @@ class TestServed:
                 assert_close(to_numpy(y)[shown], expected.y[shown], 1e-5)
                 dy = np.where(shown, drawn(x.shape, seed=1), 0).astype("float32")
                 (dx,) = torch.autograd.grad(y, leaf, torch.tensor(dy))
-                kept = np.where(shown, x, 0)
-                exact = oracle.gradients(kept, dy, weights=mask).dx
+                visible = np.where(shown, x, 0)
+                exact = oracle.gradients(visible, dy, weights=mask).dx
                 assert_close(to_numpy(dx)[shown], exact[shown], 1e-5)
 
     @pytest.mark.parametrize("axis", [1, 2, -1])
@@ -304,16 +305,16 @@ class TestServed:
         x = torch.tensor(drawn((64, 6, 7, 6), mean)).requires_grad_()
         gamma = torch.ones((64, 6) if rows else 6).requires_grad_()
         state = {name: torch.full((6,), value) for name, value in RENORM.items()}
-        kept: dict[int, int] = {}
+        saved: dict[int, int] = {}
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             batch_norm(x, state, gamma, training=True, axis=axis, **options)
         small = x.nbytes // 16
-        assert [key for key, size in kept.items() if size > small] == [x.data_ptr()]
+        assert [key for key, size in saved.items() if size > small] == [x.data_ptr()]
 
 
 @pytest.mark.parametrize("axis", [1, -1])
@@ -344,15 +345,15 @@ def test_second_derivatives(options: Any, axis: int, rows: bool) -> None:
     if "renorm" not in options:  # (r, d) are constants, but not for finite differences
         torch.autograd.gradcheck(y, (x, *affine))
         torch.autograd.gradgradcheck(slope, (x, *affine))
-    # What is multiplied with may come of x itself.
+    # The scale may depend on x itself.
     of_x = functools.partial(y, x, x[:, :, 0] * affine[0], affine[1])
     first = torch.autograd.grad((of_x() ** 2).sum(), x, create_graph=True)[0]
     (plain,) = torch.autograd.grad((of_x() ** 2).sum(), x)
     assert_close(first.detach(), plain, 1e-12)
 
 
-def fresh() -> dict[str, torch.Tensor]:
-    return {"moving_mean": torch.zeros(3), "moving_variance": torch.ones(3)}
+def fresh(shape: tuple[int, ...] = (3,)) -> dict[str, torch.Tensor]:
+    return {"moving_mean": torch.zeros(shape), "moving_variance": torch.ones(shape)}
 
 
 def trained(x: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -361,41 +362,47 @@ def trained(x: torch.Tensor, **options: Any) -> torch.Tensor:
 
 
 class TestLeft:
-    """To the reference."""
+    """Calls that the kernel leaves to the reference."""
 
     x = torch.tensor(drawn((5, 4, 3)))
 
     @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
-    def test_tracing(self, asked: list[str]) -> None:
-        traced = torch.jit.trace(trained, self.x, check_trace=False)  # type: ignore[no-untyped-call]
-        assert asked == ["train"]
-        other = drawn((7, 4, 3), 1e4)
-        assert_close(traced(torch.tensor(other)), oracle.batch_norm(other).y, 1e-5)
+    @pytest.mark.parametrize(("axis", "shape"), [(-1, (3,)), ((1, 2), (1, 4, 3))], ids=str)
+    def test_tracing(self, axis: Any, shape: tuple[int, ...], reference_calls: list[str]) -> None:
+        def train(x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = batch_norm(x, fresh(shape), training=True, axis=axis)[0]
+            return y
 
-    def test_compiling(self, asked: list[str]) -> None:
+        traced = torch.jit.trace(train, self.x, check_trace=False)  # type: ignore[no-untyped-call]
+        assert reference_calls == ["train"]
+        other = drawn((7, 4, 3), 1e4)
+        expected = oracle.batch_norm(other, axis=axis)
+        assert_close(traced(torch.tensor(other)), expected.y, 1e-5)
+
+    def test_compiling(self, reference_calls: list[str]) -> None:
         torch.compiler.reset()
         y = torch.compile(trained, backend="aot_eager", fullgraph=True)(self.x)
         assert_close(y, oracle.batch_norm(self.x).y, 1e-5)
 
-    def test_functional_transformations(self, asked: list[str]) -> None:
+    def test_functional_transformations(self, reference_calls: list[str]) -> None:
         y = torch.func.vmap(trained)(torch.stack([self.x, 2 * self.x]))
         assert_close(y[1], oracle.batch_norm(2 * self.x).y, 1e-5)
         dy = torch.tensor(drawn((5, 4, 3), seed=1))
         dx = torch.func.grad(lambda x: (trained(x) * dy).sum())(self.x)
         assert_close(dx, oracle.gradients(self.x, dy).dx, 1e-5)
-        assert asked == ["train"] * 2
+        assert reference_calls == ["train"] * 2
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-    def test_forward_mode(self, asked: list[str]) -> None:
+    def test_forward_mode(self, reference_calls: list[str]) -> None:
         tangent, dy = torch.tensor(drawn((2, 5, 4, 3), seed=1))
         with torch.autograd.forward_ad.dual_level():
             y = trained(forward_ad.make_dual(self.x, tangent))  # type: ignore[no-untyped-call]
             slope = forward_ad.unpack_dual(y).tangent  # type: ignore[no-untyped-call]
-        assert asked == ["train"] and slope is not None
+        assert reference_calls == ["train"] and slope is not None
         expected = (oracle.gradients(self.x, dy).dx * to_numpy(tangent)).sum()
         assert_close((slope * dy).sum(), expected, 1e-5)
 
-    def test_other_tensors(self, asked: list[str]) -> None:
+    def test_other_tensors(self, reference_calls: list[str]) -> None:
         class Own(torch.Tensor):
             pass
 
@@ -406,25 +413,25 @@ class TestLeft:
             for training in (True, False):
                 y = batch_norm(self.x, fresh(), training=training)[0]
                 assert y.device.type == "meta" and y.shape == self.x.shape
-        assert asked == ["train", "train", "infer"]
+        assert reference_calls == ["train", "train", "infer"]
 
-    def test_an_empty_batch(self, asked: list[str]) -> None:
+    def test_an_empty_batch(self, reference_calls: list[str]) -> None:
         assert trained(self.x[:0]).shape == (0, 4, 3)
-        assert asked == ["train"]
+        assert reference_calls == ["train"]
 
-    def test_values_that_are_not_finite(self, asked: list[str]) -> None:
+    def test_values_that_are_not_finite(self, reference_calls: list[str]) -> None:
         x = drawn((40, 5, 3))
         x[3, 3, 1] = np.nan
         y, expected = to_numpy(trained(torch.tensor(x))), oracle.batch_norm(x).y
-        assert np.isnan(y[..., 1]).all() and asked == ["train"]
+        assert np.isnan(y[..., 1]).all() and reference_calls == ["train"]
         assert_close(y[..., [0, 2]], expected[..., [0, 2]], 1e-5)
 
-    def test_no_weight_at_all(self, asked: list[str]) -> None:
+    def test_no_weight_at_all(self, reference_calls: list[str]) -> None:
         y = trained(self.x, mask=np.zeros(5, bool))
         assert_close(y, to_numpy(self.x) / np.sqrt(1.001), 1e-5)
-        assert asked == ["train"]
+        assert reference_calls == ["train"]
 
-    def test_weights_of_channels_and_with_gradients(self, asked: list[str]) -> None:
+    def test_weights_of_channels_and_with_gradients(self, reference_calls: list[str]) -> None:
         weights = torch.ones(5).requires_grad_()
         mask = np.arange(60).reshape(5, 4, 3) % 7 > 0
         state = {"moving_mean": torch.zeros(4), "moving_variance": torch.ones(4)}
@@ -432,8 +439,10 @@ class TestLeft:
         assert y.shape == self.x.shape
         (slope,) = torch.autograd.grad(trained(self.x, sample_weight=weights).pow(3).sum(), weights)
         assert float(slope.abs().max()) > 0.01
-        assert asked == ["train"] * 2
+        assert reference_calls == ["train"] * 2
 
     def test_plans(self) -> None:
-        assert choose(plan((5, 4, 3), (1, 2), "float32")) is reference
-        assert choose(plan((5, 4, 3), -1, "float32")) is not reference
+        assert choose(plan_of((5, 4, 3), (1, 2), "float32", "cpu", "eager")) is reference
+        assert choose(plan_of((5, 4, 3), -1, "float32", "cpu", "compiled")) is reference
+        assert choose(plan_of((5, 4, 3), -1, "float32", "cuda", "eager")) is reference
+        assert choose(plan_of((5, 4, 3), -1, "float32", "cpu", "eager")) is not reference

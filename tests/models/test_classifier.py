@@ -1,4 +1,4 @@
-"""The judge's classifier: its layers, its sizes, its first weights."""
+"""The judge's classifier: its layers, sizes and initial weights."""
 
 import keras
 import numpy as np
@@ -54,30 +54,32 @@ def test_the_logits_are_those_of_the_features() -> None:
 )
 def test_normalization(normalization: type) -> None:
     model = classifier(normalization=normalization)
-    found = [model.get_layer(f"normalization_{number}") for number in "1234"]
-    assert [type(layer) for layer in found] == [type(normalization())] * 4
-    assert getattr(found[0], "momentum", None) == getattr(normalization(), "momentum", None)
+    normalizations = [model.get_layer(f"normalization_{number}") for number in "1234"]
+    assert [type(layer) for layer in normalizations] == [type(normalization())] * 4
+    assert getattr(normalizations[0], "momentum", None) == getattr(
+        normalization(), "momentum", None
+    )
 
 
 def test_the_first_weights_depend_on_the_seed_alone() -> None:
-    made = []
+    layers = []
     for seed, elsewhere in ((3, 0), (3, 1), (4, 0)):
         keras.utils.set_random_seed(elsewhere)
-        made.append([weight for weight in classifier(seed=seed).get_weights() if weight.ndim > 1])
-    for one, same, other in zip(*made, strict=True):
+        layers.append([weight for weight in classifier(seed=seed).get_weights() if weight.ndim > 1])
+    for one, same, other in zip(*layers, strict=True):
         np.testing.assert_array_equal(one, same)
         assert (one != other).mean() > 0.99
     # He: the second moment of a kernel is 2 / inputs of a neuron; here 2 / 2048.
-    assert np.mean(made[0][3] ** 2) * 1024 == pytest.approx(1, rel=0.02)
+    assert np.mean(layers[0][3] ** 2) * 1024 == pytest.approx(1, rel=0.02)
 
 
 def test_without_a_seed_the_first_weights_depend_on_keras() -> None:
-    made = []
+    layers = []
     for elsewhere in (0, 0, 1):
         keras.utils.set_random_seed(elsewhere)
-        made.append(classifier(width=4).get_weights()[0])
-    np.testing.assert_array_equal(made[0], made[1])
-    assert (made[0] != made[2]).all()
+        layers.append(classifier(width=4).get_weights()[0])
+    np.testing.assert_array_equal(layers[0], layers[1])
+    assert (layers[0] != layers[2]).all()
 
 
 @pytest.mark.parametrize(

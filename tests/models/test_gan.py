@@ -1,4 +1,4 @@
-"""The GAN's networks: their shapes, what a class changes, their losses, their gradients."""
+"""The GAN's networks: shapes, effect of the class, losses and gradients."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,7 +12,8 @@ from keras import ops
 
 from batchnorm import BatchNormalization, Ghost, PerClass, SpectralNormalization
 from batchnorm.models.gan import discriminator, discriminator_loss, generator, generator_loss
-from batchnorm.train import steps
+from batchnorm.surgery.layers import layers
+from batchnorm_app.train import steps
 from tests.calling import called
 from tests.compare import assert_close
 from tests.differentiate import BACKEND, Array, gradients, precision, tensors, to_numpy
@@ -28,11 +29,11 @@ def seeded() -> None:
 
 
 def parts(model: keras.Model, kind: type[Any]) -> list[Any]:
-    return [layer for layer in model._flatten_layers() if type(layer) is kind]
+    return [layer for layer in layers(model) if type(layer) is kind]
 
 
 def conditional(model: keras.Model) -> list[BatchNormalization]:
-    return [each for each in parts(model, BatchNormalization) if each.affine == PerClass(10)]
+    return [layer for layer in parts(model, BatchNormalization) if layer.affine == PerClass(10)]
 
 
 def latents(count: int, size: int = 8, seed: int = 0) -> Array:
@@ -49,11 +50,11 @@ def one_hot(*labels: int, classes: int = 10) -> Array:
 
 @pytest.mark.parametrize(("shape", "start"), STARTS.items())
 def test_shapes(shape: tuple[int, int, int], start: tuple[int, int, int]) -> None:
-    made = generator(shape, classes=3, width=4, latent_size=8)
-    assert [tuple(each.shape) for each in made.inputs] == [(None, 8), (None, 3)]
-    assert made.output_shape == (None, *shape)
-    assert made.get_layer("start").output.shape == (None, *start)
-    images = called(made, [latents(5), one_hot(0, 1, 2, 0, 1, classes=3)])
+    model = generator(shape, classes=3, width=4, latent_size=8)
+    assert [tuple(tensor.shape) for tensor in model.inputs] == [(None, 8), (None, 3)]
+    assert model.output_shape == (None, *shape)
+    assert model.get_layer("start").output.shape == (None, *start)
+    images = called(model, [latents(5), one_hot(0, 1, 2, 0, 1, classes=3)])
     assert images.shape == (5, *shape)
     assert -1 <= images.min() < -0.1 and 0.1 < images.max() <= 1
     judge = discriminator(shape, classes=3, width=4)
@@ -70,9 +71,9 @@ def test_the_generators_parameters() -> None:
         convolutions = 9 * before * after + 9 * after * after + 1 * before * after + 3 * after
         blocks += convolutions + 2 * 4 * before + 2 * 4 * after
     image = 9 * 2 * 3 + 3
-    trainable = sum(int(np.prod(each.shape)) for each in model.trainable_variables)
+    trainable = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     assert trainable == dense + blocks + 2 * 2 + image
-    moving = sum(int(np.prod(each.shape)) for each in model.non_trainable_variables)
+    moving = sum(int(np.prod(variable.shape)) for variable in model.non_trainable_variables)
     assert moving == 2 * (8 + 4 + 4 + 2 + 2)
 
 
@@ -81,23 +82,23 @@ def test_the_discriminators_parameters() -> None:
     convolutions = 0
     for before, after in ((3, 2), (2, 4), (4, 8)):
         convolutions += 9 * before * after + 9 * after * after + before * after + 3 * after
-    trainable = sum(int(np.prod(each.shape)) for each in model.trainable_variables)
+    trainable = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     assert trainable == convolutions + (8 + 1) + 4 * 8
     # One u for each convolution, and no batch normalization.
-    assert {each.path.split("/")[-1] for each in model.non_trainable_variables} == {"u"}
+    assert {variable.path.split("/")[-1] for variable in model.non_trainable_variables} == {"u"}
     assert len(model.non_trainable_variables) == 9 == len(parts(model, SpectralNormalization))
-    bare = [each.layer for each in parts(model, SpectralNormalization)]
-    assert bare == [each for each in parts(model, keras.layers.Conv2D)]
+    bare = [layer.layer for layer in parts(model, SpectralNormalization)]
+    assert bare == [layer for layer in parts(model, keras.layers.Conv2D)]
     normalizations = [
-        each
-        for each in model._flatten_layers()
-        if isinstance(each, keras.layers.BatchNormalization)
+        layer for layer in layers(model) if isinstance(layer, keras.layers.BatchNormalization)
     ]
     assert normalizations == []
 
 
 def test_without_conditions_the_normalizations_are_plain() -> None:
-    models = [generator(width=2, latent_size=8, conditional=given) for given in (True, False)]
+    models = [
+        generator(width=2, latent_size=8, conditional=conditional) for conditional in (True, False)
+    ]
     names = [[layer.name for layer in model.layers if "block" in layer.name] for model in models]
     assert names == [["block_1", "block_2"]] * 2
     assert [len(conditional(model)) for model in models] == [4, 0]
@@ -146,16 +147,14 @@ NORMALIZATIONS: dict[str, tuple[Callable[..., keras.layers.Layer] | None, type[A
 def test_other_normalizations_without_conditions(name: str, tmp_path: Path) -> None:
     maker, kind = NORMALIZATIONS[name]
     model = generator((8, 8, 1), 3, width=2, latent_size=8, conditional=False, normalization=maker)
-    found = [
-        each
-        for each in model._flatten_layers()
-        if isinstance(each, keras.layers.BatchNormalization)
+    normalizations = [
+        layer for layer in layers(model) if isinstance(layer, keras.layers.BatchNormalization)
     ]
-    assert {type(each) for each in found} == ({kind} if kind else set())
-    assert len(found) == (3 if kind else 0)  # a block's two, and the last
+    assert {type(layer) for layer in normalizations} == ({kind} if kind else set())
+    assert len(normalizations) == (3 if kind else 0)  # a block's two, and the last
     assert all(
-        getattr(each, "statistics", None) == (Ghost(4) if name == "ghost" else None)
-        for each in found
+        getattr(layer, "statistics", None) == (Ghost(4) if name == "ghost" else None)
+        for layer in normalizations
     )
     assert [layer.name for layer in model.layers][-2:] == ["relu", "image"]
     inputs = latents(6), one_hot(0, 1, 2, 0, 1, 2, classes=3)
@@ -168,27 +167,29 @@ def test_ghost_batches_can_depend_on_the_class() -> None:
     maker = partial(BatchNormalization, statistics=Ghost(4))
     model = generator(width=2, latent_size=8, normalization=maker)
     assert len(conditional(model)) == 4
-    assert {each.statistics for each in parts(model, BatchNormalization)} == {Ghost(4)}
+    assert {layer.statistics for layer in parts(model, BatchNormalization)} == {Ghost(4)}
     # A group of four is normalized by its own moments, whatever the others are.
-    given = latents(8), np.eye(10, dtype="float32")[[0, 1, 2, 3, 4, 5, 6, 7]]
-    other = latents(8, seed=3), given[1]
-    other[0][:4] = given[0][:4]
-    images, changed = called(model, list(given)), called(model, list(other))
+    inputs = latents(8), np.eye(10, dtype="float32")[[0, 1, 2, 3, 4, 5, 6, 7]]
+    other = latents(8, seed=3), inputs[1]
+    other[0][:4] = inputs[0][:4]
+    images, changed = called(model, list(inputs)), called(model, list(other))
     assert_close(images[:4], changed[:4], 1e-5)
     assert np.abs(images[4:] - changed[4:]).max() > 1e-3
 
 
 def test_no_normalization_depends_on_no_class() -> None:
-    with pytest.raises(ValueError, match="Without a normalization there is none .* conditional"):
+    with pytest.raises(
+        ValueError, match="conditional generator needs a normalization; received None"
+    ):
         generator(width=2, latent_size=8, normalization=None)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width": 0}, "^width must be a whole number from 1; received 0"),
-        ({"width": 2.0}, "^width must be a whole number from 1; received 2.0"),
-        ({"classes": 0}, "^classes must be a whole number from 1; received 0"),
+        ({"width": 0}, "^width must be a positive integer; received 0"),
+        ({"width": 2.0}, "^width must be a positive integer; received 2.0"),
+        ({"classes": 0}, "^classes must be a positive integer; received 0"),
         ({"image_shape": (27, 27, 1)}, "^Images of 27x27 cannot be halved.*at least 8. Resize"),
         ({"image_shape": (4, 4, 3)}, "^Images of 4x4 cannot be halved"),
         ({"image_shape": (28, 27, 1)}, "^Images of 28x27 cannot be halved"),
@@ -203,7 +204,9 @@ def test_sizes_that_are_none(options: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("size", [True, 0, 1.5])
 def test_latents_of_no_size(size: Any) -> None:
-    with pytest.raises(ValueError, match=f"^latent_size must be a whole number.*received {size}"):
+    with pytest.raises(
+        ValueError, match=f"^latent_size must be a positive integer.*received {size}"
+    ):
         generator(latent_size=size)
 
 
@@ -214,13 +217,13 @@ def test_the_score_is_linear_in_the_class() -> None:
     projection.kernel.assign(random.normal(size=(10, 16)))
     images = pictures(4)
     labels = np.concatenate([np.eye(10), np.zeros((1, 10)), np.full((1, 10), 0.1)])
-    each = images.repeat(12, axis=0), np.tile(labels, (4, 1)).astype("float32")
-    *scores, none, mean = called(model, list(each), False).reshape(4, 12).T
+    batch = images.repeat(12, axis=0), np.tile(labels, (4, 1)).astype("float32")
+    *scores, none, mean = called(model, list(batch), False).reshape(4, 12).T
     assert_close(mean, np.mean(scores, axis=0), 1e-4)
     # Without a class the bare w @ h + b; a class adds its row of V times h.
     h = keras.Model(model.inputs, model.get_layer("score").input)
     features = called(h, [images, one_hot(0, 0, 0, 0)], False)
-    weights, bias = (to_numpy(each) for each in model.get_layer("score").variables)
+    weights, bias = (to_numpy(variable) for variable in model.get_layer("score").variables)
     assert_close(none, features @ weights[:, 0] + bias[0], 1e-4)
     rows = to_numpy(projection.kernel)
     for label in range(10):
@@ -229,13 +232,16 @@ def test_the_score_is_linear_in_the_class() -> None:
 
 
 def test_losses_by_hand() -> None:
-    real, made = tensors([np.array([0.5, 2.0, -1.0, 1.0]), np.array([-2.0, 0.5, -0.5, 3.0])])
-    assert float(discriminator_loss(real, made)) == (0.5 + 0 + 2 + 0) / 4 + (0 + 1.5 + 0.5 + 4) / 4
-    assert float(generator_loss(made)) == -(-2 + 0.5 - 0.5 + 3) / 4
-    one, other = gradients(discriminator_loss, real, made)
+    real, generated = tensors([np.array([0.5, 2.0, -1.0, 1.0]), np.array([-2.0, 0.5, -0.5, 3.0])])
+    assert (
+        float(discriminator_loss(real, generated))
+        == (0.5 + 0 + 2 + 0) / 4 + (0 + 1.5 + 0.5 + 4) / 4
+    )
+    assert float(generator_loss(generated)) == -(-2 + 0.5 - 0.5 + 3) / 4
+    one, other = gradients(discriminator_loss, real, generated)
     assert to_numpy(one)[:3].tolist() == [-0.25, 0, -0.25]
     assert to_numpy(other).tolist() == [0, 0.25, 0.25, 0.25]
-    assert to_numpy(*gradients(generator_loss, made)).tolist() == [-0.25] * 4
+    assert to_numpy(*gradients(generator_loss, generated)).tolist() == [-0.25] * 4
 
 
 @pytest.mark.parametrize("conditional", [True, False])
@@ -274,7 +280,7 @@ EXACT = 1e-6 if BACKEND == "torch" else 1e-11
 
 @pytest.fixture
 def wide() -> Iterator[None]:
-    """Models of float64."""
+    """Makes models of float64."""
     before = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
@@ -285,7 +291,7 @@ def wide() -> Iterator[None]:
 
 
 class Judged:
-    """Gradients of a discriminator's losses as a training takes them, from one state.
+    """A discriminator with the gradients of its losses in training, from one state.
 
     Attributes:
         us: the vectors of the spectral normalizations, after the last.
@@ -300,27 +306,29 @@ class Judged:
         self.optimizer = keras.optimizers.SGD(1.0)
         self.optimizer.build(self.model.trainable_variables)
         self.steps = steps.choose([*self.model.variables, *self.optimizer.variables])
-        self.weights = [np.array(to_numpy(each)) for each in self.model.trainable_variables]
-        self.us = [np.array(to_numpy(each)) for each in self.model.non_trainable_variables]
+        self.weights = [np.array(to_numpy(variable)) for variable in self.model.trainable_variables]
+        self.us = [np.array(to_numpy(variable)) for variable in self.model.non_trainable_variables]
         self.images = [pictures(4, (8, 8, 2), seed).astype("float64") for seed in (1, 2)]
-        self.labels = [one_hot(*each, classes=3) for each in ((0, 1, 2, 0), (2, 2, 1, 0))]
+        self.labels = [one_hot(*labels, classes=3) for labels in ((0, 1, 2, 0), (2, 2, 1, 0))]
 
     def score(self, number: int) -> Any:
-        given = [self.images[number], self.labels[number].astype("float64")]
-        return self.model(tensors(given), training=True)
+        inputs = [self.images[number], self.labels[number].astype("float64")]
+        return self.model(tensors(inputs), training=True)
 
     def compiled(self, loss: Any) -> Any:
-        """From u to what one step of gradient descent subtracts."""
+        """Returns the step of gradient descent as a function of u."""
         weights, state = self.model.trainable_variables, self.model.non_trainable_variables
-        run = self.steps.compiled(lambda: self.steps.minimize(loss, self.optimizer, weights))
+        run = self.steps.compile(lambda: self.steps.minimize(loss, self.optimizer, weights))
 
         def gradients(us: list[Array]) -> list[Array]:
             for variables, values in ((weights, self.weights), (state, us)):
                 for variable, value in zip(variables, values, strict=True):
                     variable.assign(value)
             run()
-            self.us = [np.array(to_numpy(each)) for each in state]
-            return [old - to_numpy(each) for old, each in zip(self.weights, weights, strict=True)]
+            self.us = [np.array(to_numpy(variable)) for variable in state]
+            return [
+                old - to_numpy(weight) for old, weight in zip(self.weights, weights, strict=True)
+            ]
 
         return gradients
 
@@ -342,40 +350,42 @@ def test_two_calls_before_one_gradient(judged: Judged) -> None:
     real = judged.compiled(lambda: ops.mean(ops.relu(1.0 - judged.score(0))))(start)
     middle = judged.us
     after = judged.compiled(lambda: ops.mean(ops.relu(1.0 + judged.score(1))))
-    made = after(middle)
-    for last, found in zip(end, judged.us, strict=True):
-        assert_close(last, found, EXACT)
-    for found, one, other in zip(together, real, made, strict=True):
-        assert_close(found, one + other, EXACT)
+    generated = after(middle)
+    for last, actual in zip(end, judged.us, strict=True):
+        assert_close(last, actual, EXACT)
+    for actual, one, other in zip(together, real, generated, strict=True):
+        assert_close(actual, one + other, EXACT)
     # With u as it was before the first call, the second one's gradient is another.
     stale = after(start)
-    assert max(np.abs(one - other).max() for one, other in zip(made, stale, strict=True)) > 1e-3
+    assert (
+        max(np.abs(one - other).max() for one, other in zip(generated, stale, strict=True)) > 1e-3
+    )
 
 
 def test_the_gradient_is_the_derivative(judged: Judged) -> None:
-    """Where u has converged: sigma's derivative is then that of the largest singular value."""
+    """Holds once u has converged: sigma's derivative is that of the largest singular value."""
     us = []
     for layer in parts(judged.model, SpectralNormalization):
         kernel = to_numpy(layer.layer.kernel)
         us.append(np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]))[2][0])
         assert layer.u is judged.model.non_trainable_variables[len(us) - 1]
-    found = both(judged)(us)
+    gradients = both(judged)(us)
     random = np.random.default_rng(6)
-    direction = [random.normal(size=each.shape) for each in judged.weights]
+    direction = [random.normal(size=weight.shape) for weight in judged.weights]
     losses, size = [], 3e-5 if BACKEND == "torch" else 1e-6
-    given = [np.concatenate(each) for each in (judged.images, judged.labels)]
+    inputs = [np.concatenate(parts) for parts in (judged.images, judged.labels)]
     for step in (size, -size):
         moved = zip(judged.model.trainable_variables, judged.weights, direction, strict=True)
         for variable, value, along in moved:
             variable.assign(value + step * along)
         for _ in range(2):  # u follows
-            called(judged.model, given)
+            called(judged.model, inputs)
         # In NumPy: Keras 3.15's mean on JAX rounds float64 to float32.
-        real, made = called(judged.model, given, False).reshape(2, 4)
-        losses.append(np.maximum(0, 1 - real).mean() + np.maximum(0, 1 + made).mean())
+        real, generated = called(judged.model, inputs, False).reshape(2, 4)
+        losses.append(np.maximum(0, 1 - real).mean() + np.maximum(0, 1 + generated).mean())
     expected = (losses[0] - losses[1]) / (2 * size)
     assert abs(expected) > 0.1
-    total = sum(float(np.sum(one * other)) for one, other in zip(found, direction, strict=True))
+    total = sum(float(np.sum(one * other)) for one, other in zip(gradients, direction, strict=True))
     assert total == pytest.approx(expected, rel=1e-2 if BACKEND == "torch" else 1e-6)
 
 
@@ -387,6 +397,6 @@ import batchnorm, keras
 for name in ("generator", "discriminator"):
     print(keras.models.load_model(name + ".keras").count_params())
 """
-    made = (generator((8, 8, 1), 3, 2, 4), discriminator((8, 8, 1), 3, 2))
+    models = (generator((8, 8, 1), 3, 2, 4), discriminator((8, 8, 1), 3, 2))
     printed = output_of(program, folder=tmp_path).split()[-2:]
-    assert printed == [str(model.count_params()) for model in made]
+    assert printed == [str(model.count_params()) for model in models]

@@ -1,4 +1,4 @@
-"""LeNet: its layers, its sizes, its normalizations."""
+"""LeNet: its layers, sizes and normalizations."""
 
 from typing import Any
 
@@ -46,8 +46,10 @@ def model_activation(model: keras.Model) -> object:
 )
 def test_normalization(normalization: type | None, kind: type, count: int) -> None:
     model = lenet(normalization=normalization)
-    found = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert len(found) == count and all(type(layer) is kind for layer in found)
+    normalizations = [
+        layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    assert len(normalizations) == count and all(type(layer) is kind for layer in normalizations)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The ResNet: its sizes against formulas, its blocks, its images, its normalizations, its files."""
+"""The ResNet: sizes against formulas, blocks, images, normalizations and files."""
 
 import functools
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ import pytest
 
 from batchnorm import BasicBlock, BatchNormalization, BottleneckBlock, ZeroDebiased
 from batchnorm.models.resnet import resnet
+from batchnorm.surgery.layers import layers
 from tests.compare import assert_close
 from tests.differentiate import BACKEND, Array, to_numpy
 
@@ -24,7 +25,7 @@ def seeded() -> None:
 
 @pytest.fixture
 def half() -> Iterator[None]:
-    """Half precision for what a test makes."""
+    """Sets half precision for a test."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     yield
@@ -33,7 +34,7 @@ def half() -> Iterator[None]:
 
 @functools.cache
 def built(depth: int, block: str | None) -> keras.Model:
-    """Not to be changed; the deep ones take a second."""
+    """Builds a model once for all tests, which must not change it: deep ones take a second."""
     return resnet(SMALL, depth=depth, block=block)
 
 
@@ -42,11 +43,7 @@ def blocks(model: keras.Model) -> list[Any]:
 
 
 def normalizations(model: keras.Model) -> list[Any]:
-    return [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
+    return [layer for layer in layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def pictures(count: int = 4, side: int = 32) -> Array:
@@ -54,7 +51,7 @@ def pictures(count: int = 4, side: int = 32) -> Array:
 
 
 def randomized(model: keras.Model) -> keras.Model:
-    """The model with weights and moving statistics that are not the usual first ones."""
+    """Sets weights and moving statistics to random values instead of the initial ones."""
     random = np.random.default_rng(2)
     for variable in model.variables:
         if "kernel" not in variable.path:
@@ -64,21 +61,21 @@ def randomized(model: keras.Model) -> keras.Model:
 
 
 def logits(model: keras.Model, images: Array) -> Array:
-    found: Array = model.predict(images, verbose=0)
-    return found
+    logits: Array = model.predict(images, verbose=0)
+    return logits
 
 
 # Its sizes.
 
 
 def parameters(depth: int, kind: str) -> int:
-    """Trainable ones, from the depth alone: kernels without biases, gamma, beta, the last layer."""
-    first, layers = {"basic": (16, 2), "bottleneck": (64, 3)}[kind]
+    """Counts the trainable parameters for a depth: kernels, gammas, betas, the last layer."""
+    first, convolutions = {"basic": (16, 2), "bottleneck": (64, 3)}[kind]
     total, c = 27 * 16, 16
     for f in (first, 2 * first, 4 * first):
         q = f // 4
         total += c * f if c != f else 0
-        for _ in range((depth - 2) // (3 * layers)):
+        for _ in range((depth - 2) // (3 * convolutions)):
             if kind == "basic":
                 total += (2 * c + 9 * c * f) + (2 * f + 9 * f * f)
             else:
@@ -100,19 +97,19 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize(("which", "size"), SIZES.items(), ids=str)
-def test_parameters(which: tuple[int, str], size: int) -> None:
-    depth, kind = which
+@pytest.mark.parametrize(("network", "size"), SIZES.items(), ids=str)
+def test_parameters(network: tuple[int, str], size: int) -> None:
+    depth, kind = network
     # Of the depths that fit both, 110 is of basic blocks where nothing is said, 164 of bottlenecks.
-    model = built(depth, kind if which == (110, "bottleneck") else None)
+    model = built(depth, kind if network == (110, "bottleneck") else None)
     trainable = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     assert trainable == size == parameters(depth, kind)
     # Each layer with weights but the last has a normalization, and each has two statistics.
     assert len(normalizations(model)) == depth - 1
     assert len(model.non_trainable_variables) == 2 * (depth - 1)
     expected = {"basic": BasicBlock, "bottleneck": BottleneckBlock}[kind]
-    assert {type(each) for each in blocks(model)} == {expected}
-    assert sum(len(each.convolutions) for each in blocks(model)) == depth - 2
+    assert {type(block) for block in blocks(model)} == {expected}
+    assert sum(len(block.convolutions) for block in blocks(model)) == depth - 2
 
 
 def test_published_sizes() -> None:
@@ -121,8 +118,8 @@ def test_published_sizes() -> None:
     for depth, millions in ((20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85)):
         assert round((SIZES[depth, "basic"] - 16 * 32 - 32 * 64) / 1e6, 2) == millions
     # ... and for 164 layers arXiv:1603.05027.
-    for which in ((110, "basic"), (164, "bottleneck")):
-        assert round(SIZES[which] / 1e6, 1) == 1.7
+    for network in ((110, "basic"), (164, "bottleneck")):
+        assert round(SIZES[network] / 1e6, 1) == 1.7
 
 
 @pytest.mark.parametrize(
@@ -138,7 +135,7 @@ def test_published_sizes() -> None:
 )
 def test_which_block(depth: int, block: str | None, kind: type[Any]) -> None:
     model = built(depth, block)
-    assert {type(each) for each in blocks(model)} == {kind}
+    assert {type(block) for block in blocks(model)} == {kind}
     assert len(blocks(model)) == (depth - 2) // (2 if kind is BasicBlock else 3)
 
 
@@ -152,8 +149,8 @@ def test_which_block(depth: int, block: str | None, kind: type[Any]) -> None:
         ({"depth": 0}, r"Nearest: 8\.$"),
         ({"depth": -3}, r"Nearest: 8\.$"),
         ({"depth": 1000}, r"Nearest: 998 and 1001\.$"),
-        ({"depth": 20.0}, "depth must be a whole number, such as 20; received 20.0"),
-        ({"depth": True}, "depth must be a whole number, such as 20; received True"),
+        ({"depth": 20.0}, "depth must be an integer, such as 20; received 20.0"),
+        ({"depth": True}, "depth must be an integer, such as 20; received True"),
         ({"block": "foo"}, "block must be one of basic, bottleneck, or None; received 'foo'"),
         ({"image_shape": (3, 32, 3)}, "at least 4x4 pixels; received 3x32"),
         ({"relu_leakiness": 2}, "relu_leakiness must be from 0.* received 2"),
@@ -173,21 +170,21 @@ def test_layers(depth: int, filters: tuple[int, ...]) -> None:
     block = "basic" if depth == 14 else "bottleneck"
     model = resnet(depth=depth, block=block, classes=7, relu_leakiness=0.3)
     assert model.output_shape == (None, 7) and model.name == f"resnet_{depth}"
-    found = blocks(model)
+    actual = blocks(model)
     sides = [32, 32, 16, 16, 8, 8]
-    assert [each.output.shape for each in found] == [
+    assert [block.output.shape for block in actual] == [
         (None, side, side, filters[stage])
         for side, stage in zip(sides, (0, 0, 1, 1, 2, 2), strict=True)
     ]
-    assert [each.name for each in found] == [f"stage_{s}_block_{b}" for s in "123" for b in "12"]
-    assert [each.stride for each in found] == [1, 1, 2, 1, 2, 1]
-    assert [each.activate_before_residual for each in found] == [True] + [False] * 5
-    assert {each.relu_leakiness for each in found} == {0.3}
+    assert [block.name for block in actual] == [f"stage_{s}_block_{b}" for s in "123" for b in "12"]
+    assert [block.stride for block in actual] == [1, 1, 2, 1, 2, 1]
+    assert [block.activate_before_residual for block in actual] == [True] + [False] * 5
+    assert {block.relu_leakiness for block in actual} == {0.3}
     assert model.get_layer("leaky_relu").negative_slope == 0.3
     assert model.get_layer("logits").activation is keras.activations.linear
-    others = [layer.name for layer in model.layers if layer not in found]
+    other_names = [layer.name for layer in model.layers if layer not in actual]
     before = ["image", "rescaling", "standardization", "convolution"]
-    assert others == [*before, "normalization", "leaky_relu", "pooling", "logits"]
+    assert other_names == [*before, "normalization", "leaky_relu", "pooling", "logits"]
 
 
 def test_one_convolution_after_the_other_begins_with_other_numbers() -> None:
@@ -232,7 +229,7 @@ def test_constant_images() -> None:
 @pytest.mark.usefixtures("half")
 def test_half_precision() -> None:
     model = randomized(resnet((8, 8, 3), depth=8))
-    assert {each.compute_dtype for each in blocks(model)} == {"float16"}
+    assert {block.compute_dtype for block in blocks(model)} == {"float16"}
     assert {layer.compute_dtype for layer in normalizations(model)} == {"float16"}
     assert {variable.dtype for variable in model.variables} == {"float32"}
     assert model.output.dtype == "float32"
@@ -257,13 +254,13 @@ def test_half_precision() -> None:
 @pytest.mark.parametrize("depth", [8, 11])
 def test_normalization(depth: int, normalization: Any, kind: type[Any], variables: int) -> None:
     model = resnet(SMALL, depth=depth, normalization=normalization)
-    found = normalizations(model)
-    assert [type(layer) for layer in found] == [kind] * (depth - 1)
-    assert len({id(layer) for layer in (*found, normalization)}) == depth
+    actual = normalizations(model)
+    assert [type(layer) for layer in actual] == [kind] * (depth - 1)
+    assert len({id(layer) for layer in (*actual, normalization)}) == depth
     assert len(model.non_trainable_variables) == variables * (depth - 1)
     assert len({variable.path for variable in model.variables}) == len(model.variables)
     if variables == 3:
-        assert {layer.moving for layer in found} == {ZeroDebiased(0.9)}
+        assert {layer.moving for layer in actual} == {ZeroDebiased(0.9)}
         assert normalization.variables == []
 
 
