@@ -1,12 +1,12 @@
-"""LeNet as TensorFlow 1 code trained it, on today's TensorFlow: one import is new.
+"""Trains LeNet with TensorFlow 1 code on today's TensorFlow: one import is new.
 
     python examples/tf1_lenet.py --output /tmp/tf1_lenet
     batchnorm import-tf1 /tmp/tf1_lenet --model lenet --output lenet.keras
 
-A graph, a queue of batches, placeholders, update operations before the training operation, a Saver:
-what was `tf.contrib.layers` is `batchnorm.contrib`. It trains on the sample of Fashion-MNIST that
-comes with the package, prints the test accuracy in inference mode after each epoch, and continues
-from the last checkpoint where there is one.
+It has a graph, a queue of batches, placeholders, update operations before the training operation
+and a Saver; `tf.contrib.layers` has become `batchnorm.contrib`. It trains on the sample of
+Fashion-MNIST that comes with the package, prints the test accuracy in inference mode after each
+epoch, and continues from the last checkpoint if there is one.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Tensor = Any
 
 
 def lenet(images: Tensor, is_training: Tensor) -> Tensor:
-    """The logits `(N, 10)` of images `(N, 28, 28, 1)` with pixels from 0 to 255."""
+    """Builds the logits `(N, 10)` of images `(N, 28, 28, 1)` with pixels from 0 to 255."""
     normalization = {"decay": 0.99, "scale": True, "is_training": is_training}
     with (
         layers.arg_scope([layers.batch_norm], activation_fn=tf.nn.sigmoid, **normalization),
@@ -90,10 +90,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder of the checkpoints")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    folder = asked.output or Path(tempfile.mkdtemp(prefix="tf1_lenet_"))
+    arguments = parser.parse_args()
+    folder = arguments.output or Path(tempfile.mkdtemp(prefix="tf1_lenet_"))
     folder.mkdir(parents=True, exist_ok=True)
-    train(folder, asked.epochs, asked.seed)
+    train(folder, arguments.epochs, arguments.seed)
     print(f"checkpoints: {folder}")
 
 

@@ -1,8 +1,8 @@
-"""Make the embedded sample of Fashion-MNIST from the four official files.
+"""Makes the embedded sample of Fashion-MNIST from the four official files.
 
     python tools/make_sample.py /usr/share/datasets src/batchnorm/data/fashion_mnist_sample.npz
 
-The same files give the same bytes, every time.
+The same files always give the same bytes.
 """
 
 import argparse
@@ -21,18 +21,18 @@ TEST_PER_CLASS = 100
 
 
 def choose(split: Split, per_class: int, random: np.random.RandomState) -> npt.NDArray[np.intp]:
-    """Choose as many images of each class, in shuffled order.
+    """Chooses equally many images of each class, in shuffled order.
 
     Args:
-        split: Images and labels.
-        per_class: How many of each class.
-        random: The source of the choice.
+        split: images and labels.
+        per_class: the number of images of each class.
+        random: the random generator.
 
     Returns:
-        Places in the split, `(classes * per_class,)`.
+        Indices into the split, `(classes * per_class,)`.
 
     Raises:
-        ValueError: A class has fewer images.
+        ValueError: a class has fewer images.
     """
     chosen = []
     for label, name in enumerate(fashion_mnist.CLASSES):
@@ -44,13 +44,13 @@ def choose(split: Split, per_class: int, random: np.random.RandomState) -> npt.N
 
 
 def sample(folder: Path) -> dict[str, npt.NDArray[np.uint8]]:
-    """Draw the sample's arrays from the official files in a folder.
+    """Draws the sample's arrays from the official files in a folder.
 
     Args:
-        folder: Where the four files are.
+        folder: of the four files.
 
     Returns:
-        Images `(N, 28, 28, 1)` and labels `(N,)`, each to train on and to test with.
+        Images `(N, 28, 28, 1)` and labels `(N,)`, each for training and for testing.
     """
     data = fashion_mnist.load(folder)
     # NumPy promises the same stream for ever for RandomState, but not for its Generators.
@@ -66,25 +66,25 @@ def sample(folder: Path) -> dict[str, npt.NDArray[np.uint8]]:
 
 
 def write(path: Path, arrays: dict[str, npt.NDArray[np.uint8]]) -> None:
-    """Write arrays as an npz file that depends on nothing but them.
+    """Writes arrays as an npz file that depends on nothing else.
 
     Args:
-        path: The file.
-        arrays: What it shall hold, by name.
+        path: the file.
+        arrays: its arrays, by name.
     """
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             content = io.BytesIO()
             np.lib.format.write_array(content, array, version=(1, 0), allow_pickle=False)
             member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            # Unix, where zipfile would note the system that it runs on.
+            # Unix; by default zipfile records the system that it runs on.
             member.create_system = 3
             member.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(member, content.getvalue(), compresslevel=9)
 
 
 def main() -> None:
-    """Read the command line and make the sample."""
+    """Reads the command line and makes the sample."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, help="the folder of the four official files")
     parser.add_argument("destination", type=Path, help="the npz file to write")
